@@ -1,0 +1,22 @@
+"""VDSR (Kim et al. 2016), reproduced: the network, its training, the paper's protocol."""
+
+from .data import load_images
+from .evaluate import evaluate
+from .imresize import imresize
+from .model import VDSR, load_matconvnet, receptive_field
+from .runs import Run, train, train_all
+from .train import TrainConfig
+
+__version__ = "0.1.0"
+__all__ = [
+    "VDSR",
+    "Run",
+    "TrainConfig",
+    "evaluate",
+    "imresize",
+    "load_images",
+    "load_matconvnet",
+    "receptive_field",
+    "train",
+    "train_all",
+]

@@ -1,0 +1,93 @@
+"""Every study as a list of configs; nothing else in the project names a hyperparameter.
+
+A preset says how much of the paper's recipe a run keeps:
+
+smoke
+    Seconds, for tests: two tiny networks, scikit-image's pictures.
+quick
+    Minutes on a CPU, scikit-image's pictures. The trends are real, the decibels are not
+    the paper's.
+cpu
+    The paper's data and network on a CPU: T91, a tenth of the epochs with the schedule
+    shrunk alike, and batches of 16, so that a tenth of the epochs is half of the updates.
+paper
+    The paper's own recipe and data, three seeds.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from .train import TrainConfig
+
+PRESETS = {
+    "smoke": TrainConfig(
+        depth=3, width=4, batch_size=64, epochs=1, decay_epochs=1,
+        train_set="samples-test", scales=(2, 3), eval_sets=("samples-test",), eval_scales=(2, 3, 4),
+    ),
+    "quick": TrainConfig(
+        width=16, batch_size=32, epochs=4, decay_epochs=1,
+        train_set="samples-train", eval_sets=("samples-test",),
+    ),
+    "cpu": TrainConfig(batch_size=16, epochs=8, decay_epochs=2, eval_epochs=1),
+    "paper": TrainConfig(),
+}  # fmt: skip
+
+
+def preset_config(preset):
+    """Return the name of a preset, ``"auto"`` resolved, and the config its studies start from.
+
+    Parameters
+    ----------
+    preset : {"auto", "smoke", "quick", "cpu", "paper"}
+        ``"auto"`` is ``"paper"`` where there is a CUDA GPU and ``"quick"`` where there is none.
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+    """
+    if preset == "auto":
+        preset = "paper" if torch.cuda.is_available() else "quick"
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of auto, {', '.join(PRESETS)}; got {preset!r}")
+    return preset, PRESETS[preset]
+
+
+def depth(preset):
+    """Return the runs of Figure 3: networks of growing depth, each for all three scales."""
+    preset, base = preset_config(preset)
+    # The ends and the middle first: an unfinished series then shows its shape.
+    depths = {
+        "smoke": (2, 3),
+        "quick": (3, 5, 9),
+        "cpu": (5, 20, 10),
+        "paper": (5, 20, 10, 15, 12, 7, 17, 16, 6, 8, 9, 11, 13, 14, 18, 19),
+    }[preset]
+    seeds = {"smoke": 1, "quick": 1, "cpu": 1, "paper": 3}[preset]
+    return [replace(base, depth=d, seed=s) for s in range(seeds) for d in depths]
+
+
+def theta(preset):
+    """Return the search for θ and the loss's normalisation, which the paper does not give.
+
+    Scored on BSD10, which is in no training and no test set.
+    """
+    preset, base = preset_config(preset)
+    # One scale makes an epoch a third as long, and so the whole schedule.
+    base = replace(base, scales=(3,), eval_sets=("BSD10",), eval_scales=(3,), eval_epochs=2)
+    return [
+        replace(base, **changes)
+        for changes in (
+            {"theta": 1e-4},
+            {"theta": 3e-5},
+            {"theta": 3e-4},
+            {"theta": 1e-4, "loss": "patch"},
+            {"theta": 1e-3, "loss": "patch"},
+            {"theta": 1e-4, "last_scale": 1.0},
+            {"theta": 0.4, "clipping": "norm"},
+        )
+    ]
+
+
+STUDIES = {"theta": theta, "depth": depth}

@@ -1,0 +1,113 @@
+"""The network: a stack of 3×3 convolutions that predicts what bicubic upscaling lost."""
+
+from itertools import pairwise
+
+import torch
+from scipy.io import loadmat
+from torch import nn
+
+
+class VDSR(nn.Module):
+    """The very deep super-resolution network of Kim et al. 2016, §3.1.
+
+    Every convolution is 3×3, zero-padded by one pixel, and followed by a ReLU but for
+    the last.
+
+    Parameters
+    ----------
+    depth : int
+        Number of convolutions, at least 2.
+    width : int
+        Number of filters of all but the last convolution.
+    residual : bool
+        Whether the input is added to the output (§3.2).
+    """
+
+    def __init__(self, depth=20, width=64, residual=True):
+        super().__init__()
+        if depth < 2 or width < 1:
+            raise ValueError(f"VDSR needs depth >= 2 and width >= 1, got {depth} and {width}")
+        channels = [1, *[width] * (depth - 1), 1]
+        layers = []
+        for fan_in, fan_out in pairwise(channels):
+            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers[:-1])
+        self.residual = residual
+
+    def forward(self, ilr):
+        """Map interpolated low resolution (N, 1, H, W) in [0, 1] to super-resolution alike."""
+        out = self.layers(ilr)
+        return ilr + out if self.residual else out
+
+
+def he_init_(model, *, mode="fan_in", last_scale=1.0, generator=None):
+    """Initialise convolutions as He et al. 2015: normal weights of variance 2 / fan, zero biases.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    mode : {"fan_in", "fan_out"}
+        Which fan; the VDSR paper does not say. They differ in the first and last layer.
+    last_scale : float
+        Factor on the last convolution's weights. The input of the network is itself a good
+        guess, so that a small first residual saves the steps that would unlearn a large one.
+    generator : torch.Generator, optional
+        Source of the random numbers; torch's global one by default.
+    """
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    for conv in convolutions:
+        nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="relu", generator=generator)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+    with torch.no_grad():
+        convolutions[-1].weight.mul_(last_scale)
+
+
+def receptive_field(model_or_depth):
+    """Return the side in pixels of the input region that one output pixel sees.
+
+    Parameters
+    ----------
+    model_or_depth : torch.nn.Module or int
+        A network whose convolutions follow one another, or the depth D of a VDSR,
+        whose field is 2·D + 1 (Kim et al. 2016, §3.3).
+    """
+    if isinstance(model_or_depth, int):
+        return 2 * model_or_depth + 1
+    convolutions = [m for m in model_or_depth.modules() if isinstance(m, nn.Conv2d)]
+    return 1 + sum(c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions)
+
+
+def load_matconvnet(path):
+    """Load weights that MatConvNet saved, such as those the authors released, into a VDSR.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.mat`` file with cell arrays ``model.weight`` and ``model.bias``,
+        kernels stored as H × W × in × out.
+
+    Returns
+    -------
+    VDSR
+        In evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the file does not hold such a network.
+    """
+    try:
+        model = loadmat(path, simplify_cells=True)["model"]
+        weights, biases = model["weight"], model["bias"]
+        width = weights[0].shape[-1]
+        vdsr = VDSR(depth=len(weights), width=width)
+        convolutions = [m for m in vdsr.modules() if isinstance(m, nn.Conv2d)]
+        with torch.no_grad():
+            for conv, w, b in zip(convolutions, weights, biases, strict=True):
+                w = w.reshape(3, 3, conv.in_channels, conv.out_channels)  # MATLAB drops last ones
+                conv.weight.copy_(torch.from_numpy(w.transpose(3, 2, 0, 1).copy()))
+                conv.bias.copy_(torch.as_tensor(b).reshape(-1))
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not hold a MatConvNet VDSR: {error}") from error
+    return vdsr.eval()

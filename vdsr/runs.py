@@ -1,0 +1,273 @@
+"""The ledger: every run has an identity, a checkpoint here, and rows in ``results/``.
+
+A finished run is loaded, an interrupted one continues, a missing one is trained.
+Checkpoints live in ``runs/`` (or the folder that ``VDSR_RUNS_DIR`` names); what is to be
+kept is recorded in two tidy tables that are part of the project.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from .data import data_hash
+from .model import VDSR
+from .train import TrainConfig, Trainer, load_checkpoint
+
+# Raised when the training code changes its meaning, lest older runs pass for new ones.
+RECIPE = 1
+
+# The project's folder, the package being installed from a clone in editable mode.
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    Attributes
+    ----------
+    id : str
+        Hash of config, data and recipe.
+    config : TrainConfig
+    history : pandas.DataFrame
+        One row a step × dataset × scale: run, step, epoch, loss (half the squared error of a
+        pixel in [0, 1], mean over the epoch), dataset, scale, psnr (dB), ssim.
+    record : dict
+        Where the run comes from: commit, dirty, torch, device, precision, steps, and the
+        seconds of training, evaluation not counted.
+    """
+
+    id: str
+    config: TrainConfig
+    history: pd.DataFrame
+    record: dict
+
+    @property
+    def model(self):
+        """The trained network, on the CPU and in evaluation mode."""
+        path = _checkpoint(self.id)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"run {self.id} is recorded, but its weights are not on this machine; "
+                f"vdsr.train(config, refresh=True) trains them again"
+            )
+        tensors, _ = load_checkpoint(path)
+        model = VDSR(self.config.depth, self.config.width, self.config.residual)
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+        return model.eval()
+
+
+def run_id(config):
+    """Return the identity of a run: a hash of its config, its data and the recipe."""
+    names = (config.train_set, *config.eval_sets)
+    what = [RECIPE, asdict(config), {name: data_hash(name) for name in names}]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def train(config, *, refresh=False, deadline=None):
+    """Return a finished run: recorded, found on this machine, or trained now.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    refresh : bool
+        Train again from the start, whatever is recorded or begun.
+    deadline : float, optional
+        Value of `time.monotonic` at which to save the state and stop.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    OutOfTime
+        When the deadline passes before the end; the next call goes on.
+    FloatingPointError
+        When the loss stops being finite.
+    """
+    identity = run_id(config)
+    if not refresh and (run := _recorded(identity, config)):
+        return run
+    path = _checkpoint(identity)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # two processes must not train one run
+        if refresh:
+            path.unlink(missing_ok=True)
+        if not (path.exists() and load_checkpoint(path)[1]["finished"]):
+            trainer = Trainer(config, path)
+            trainer.record = _provenance(trainer)
+            with tqdm(
+                total=trainer.total_steps, initial=trainer.step, file=_terminal(), disable=None,
+                desc=f"depth {config.depth}, seed {config.seed}", unit="step", dynamic_ncols=True,
+            ) as progress:  # fmt: skip
+                trainer.fit(progress=progress, deadline=deadline)
+        metadata = load_checkpoint(path)[1]
+    history = pd.DataFrame(metadata["history"])
+    history.insert(0, "run", identity)
+    counted = {"steps": metadata["step"], "seconds": round(metadata["seconds"], 1)}
+    return Run(identity, config, history, metadata["record"] | counted)
+
+
+def train_all(configs, *, refresh=False, missing="train"):
+    """Return one tidy table of the histories of many runs.
+
+    Parameters
+    ----------
+    configs : iterable of TrainConfig
+    refresh : bool
+        Train all of them again.
+    missing : {"train", "skip"}
+        What to do about runs that are neither recorded nor finished here.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of `Run.history`, with the fields of the run's config as further columns.
+        Empty, without columns, if there is none.
+    """
+    tables = []
+    for config in configs:
+        if missing == "skip" and not is_finished(config):
+            continue
+        run = train(config, refresh=refresh)
+        fields = {k: v for k, v in asdict(run.config).items() if k not in run.history}
+        fields = {k: _cell(v) for k, v in fields.items()}
+        tables.append(run.history.assign(**fields))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def is_finished(config):
+    """Return whether a run is recorded or finished on this machine."""
+    identity = run_id(config)
+    path = _checkpoint(identity)
+    return bool(_recorded(identity, config)) or (
+        path.exists() and load_checkpoint(path)[1]["finished"]
+    )
+
+
+def record(run, preset):
+    """Write a run into ``results/runs.csv`` and ``results/scores.csv``.
+
+    Parameters
+    ----------
+    run : Run
+    preset : str
+        The preset it belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the run was made by code that is not committed.
+    """
+    if run.record["dirty"]:
+        raise ValueError(
+            f"run {run.id} was made by code that is not committed and cannot be recorded; "
+            f"commit the changes in vdsr/ and train with refresh=True"
+        )
+    fields = {k: _cell(v) for k, v in asdict(run.config).items()}
+    row = pd.DataFrame([{"run": run.id, "preset": preset, **fields, **run.record}])
+    with FileLock(_checkpoint("ledger").with_suffix(".lock")):
+        for name, rows in (("runs", row), ("scores", run.history)):
+            path = ROOT / "results" / f"{name}.csv"
+            # All as text, so that rewriting the file changes no digit of an older row.
+            rows = pd.read_csv(StringIO(rows.to_csv(index=False, float_format="%.6g")), dtype=str)
+            if path.exists():
+                old = pd.read_csv(path, dtype=str)
+                rows = pd.concat([old[old.run != run.id], rows], ignore_index=True)
+            part = path.with_suffix(".part")
+            rows.to_csv(part, index=False, lineterminator="\n")
+            os.replace(part, path)
+
+
+def ledger():
+    """Return what is recorded as two tables: one row a run, and its scores.
+
+    Returns
+    -------
+    runs, scores : pandas.DataFrame
+        ``results/README.md`` explains the columns.
+    """
+    paths = [ROOT / "results" / f"{name}.csv" for name in ("runs", "scores")]
+    return tuple(_read(p, p.stat().st_mtime_ns if p.exists() else None) for p in paths)
+
+
+@lru_cache(maxsize=4)
+def _read(path, changed):
+    if changed is None:
+        return pd.DataFrame(columns=["run"])
+    return pd.read_csv(path, dtype={"run": str, "scales": str, "eval_scales": str})
+
+
+def _recorded(identity, config):
+    runs, scores = ledger()
+    if not (runs.run == identity).any():
+        return None
+    row = runs[runs.run == identity].iloc[0].to_dict()
+    record = {k: row[k] for k in row if k not in ("run", "preset", *asdict(config))}
+    history = scores[scores.run == identity].reset_index(drop=True)
+    return Run(identity, config, history, record)
+
+
+def _checkpoint(identity):
+    folder = Path(os.environ.get("VDSR_RUNS_DIR") or ROOT / "runs")
+    return folder / f"{identity}.safetensors"
+
+
+def _cell(value):
+    """Return a config's value as one cell of a table."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _provenance(trainer):
+    """Return where a run comes from; a resumed one keeps what its earlier parts came from."""
+    name, dirty = commit()
+    if trainer.device.type == "cuda":
+        device = torch.cuda.get_device_name(trainer.device)
+    else:
+        device = f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    now = {
+        "commit": name, "dirty": dirty, "torch": torch.__version__,
+        "device": device, "precision": "bf16" if trainer.bf16 else "float32",
+    }  # fmt: skip
+    before = trainer.record or now
+    joined = {k: now[k] if before[k] == now[k] else f"{before[k]} then {now[k]}" for k in now}
+    return joined | {"dirty": before["dirty"] or now["dirty"]}
+
+
+@cache  # the code that runs is the one that was there when it was first asked
+def commit():
+    """Return the project's commit and whether the package differs from it."""
+    git, quiet = ["git", "-C", str(ROOT)], {"text": True, "stderr": subprocess.DEVNULL}
+    try:
+        name = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], **quiet)
+        status = subprocess.check_output([*git, "status", "--porcelain", "--", "vdsr"], **quiet)
+    except (OSError, subprocess.CalledProcessError):  # not a clone
+        return "unknown", True
+    return name.strip(), bool(status)
+
+
+def _cpu_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _terminal():
+    """Return the terminal, even inside a notebook kernel, which takes over standard error."""
+    copy = getattr(sys.stderr, "_original_stdstream_copy", None)  # ipykernel's
+    return sys.stderr if copy is None else os.fdopen(os.dup(copy), "w")

@@ -1,0 +1,69 @@
+"""Working through the missing runs, in order of value, for as long as there is time."""
+
+import sys
+from time import monotonic
+
+from . import runs
+from .experiments import STUDIES
+from .model import VDSR
+from .train import OutOfTime
+
+
+def main(names, preset, hours=None):
+    """Train and record the missing runs of some studies.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `vdsr.experiments.STUDIES`.
+    preset : str
+    hours : float, optional
+        Time limit; the run in progress keeps its state and goes on next time.
+
+    Returns
+    -------
+    int
+        Exit status: 0 when nothing is missing, 1 when something still is.
+    """
+    deadline = None if hours is None else monotonic() + 3600 * hours
+    if runs.commit()[1]:
+        print(
+            "vdsr/ has changes that are not committed, so that no result could be recorded. "
+            "Commit them first.",
+            file=sys.stderr,
+        )
+        return 1
+    # A run that several studies share is done once.
+    queue = {runs.run_id(c): c for name in names for c in STUDIES[name](preset)}
+    known = set(runs.ledger()[0].run)
+    missing = {k: c for k, c in queue.items() if k not in known}
+    done = len(queue) - len(missing)
+    print(f"{preset}: {done} runs recorded, {len(missing)} missing", flush=True)
+    work = seconds = 0
+    while missing:
+        identity, config = next(iter(missing.items()))
+        start = monotonic()
+        try:
+            run = runs.train(config, deadline=deadline)
+        except OutOfTime as stop:
+            print(f"{identity} {stop}; the same command goes on from there", flush=True)
+            return 1
+        runs.record(run, preset)
+        del missing[identity]
+        work += cost(config)
+        seconds += monotonic() - start
+        last = run.history[run.history.step == run.history.step.max()]
+        scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f}" for r in last.itertuples())
+        rest = sum(map(cost, missing.values())) / work * seconds / 3600
+        print(
+            f"{identity} depth {config.depth}, seed {config.seed}: {scores} dB; "
+            f"{len(missing)} missing, about {rest:.1f} hours at this speed",
+            flush=True,
+        )
+    return 0
+
+
+def cost(config):
+    """Return the work of a run in arbitrary units, for guessing how long it takes."""
+    weights = sum(p.numel() for p in VDSR(config.depth, config.width).parameters())
+    return weights * config.epochs * len(config.scales)

@@ -1,0 +1,335 @@
+"""One plain training loop: momentum SGD whose gradients are clipped to ±θ/γ."""
+
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from time import monotonic
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from .data import load_images
+from .evaluate import prepare, score
+from .model import VDSR, he_init_
+from .patches import Patches
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a training run; the defaults are the paper's.
+
+    Sections are those of Kim et al. 2016. Where the paper is silent, the choice is this
+    study's own, and the book says how it was made.
+    """
+
+    depth: int = 20  # §3.1
+    width: int = 64  # §3.1
+    residual: bool = True  # §3.2
+    init: Literal["fan_in", "fan_out"] = "fan_in"  # §4.2 names He et al., not the fan
+    last_scale: float = 0.1  # ours: factor on the last layer's initial weights
+    train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
+    scales: tuple[float, ...] = (2, 3, 4)  # §3.4
+    augment: bool = False  # §4.1: rotation and flip, with the 291 images
+    patch_size: int = 41  # §4.2
+    batch_size: int = 64  # §4.2
+    epochs: int = 80  # §4.2
+    decay_epochs: int = 20  # §4.2: the learning rate is divided by 10 this often
+    learning_rate: float = 0.1  # §4.2
+    momentum: float = 0.9  # §4.2
+    weight_decay: float = 1e-4  # §4.2
+    loss: Literal["sum", "patch", "pixel"] = "sum"  # ours: what half the squared error is over
+    clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2
+    theta: float = 1e-4  # ours: bound of a step (adjustable), of an entry or of the norm
+    precision: Literal["auto", "bf16", "float32"] = "auto"  # ours: bf16 where it is faster
+    eval_sets: tuple[str, ...] = ("Set5",)
+    eval_scales: tuple[float, ...] = (2, 3, 4)
+    eval_epochs: int = 1  # how often to score the network
+    seed: int = 0
+
+    def __post_init__(self):
+        """Refuse what cannot be trained, before anything is loaded."""
+        for field in fields(self):
+            value, allowed = getattr(self, field.name), get_args(field.type)
+            if allowed and isinstance(allowed[0], str) and value not in allowed:
+                raise ValueError(f"{field.name} must be one of {allowed}, got {value!r}")
+        positive = "width patch_size batch_size epochs decay_epochs learning_rate theta eval_epochs"
+        for name in positive.split():
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if self.depth < 2:
+            raise ValueError(f"depth must be at least 2, got {self.depth!r}")
+        if not self.scales or min(self.scales) < 1:
+            raise ValueError(f"scales must be factors of at least 1, got {self.scales!r}")
+
+    def learning_rate_at(self, epoch):
+        """Return γ in an epoch, counted from 0."""
+        return self.learning_rate * 0.1 ** (epoch // self.decay_epochs)
+
+
+class OutOfTime(Exception):
+    """A run was stopped by its deadline; its checkpoint is kept and it can go on later."""
+
+
+class Trainer:
+    """A training run in progress: network, momentum, and place in the schedule.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    checkpoint : path-like
+        File to continue from if it exists, and to keep the state in. It is replaced as a
+        whole, so that a run killed at any moment goes on from it, to the same weights.
+    device : torch.device or str, optional
+        By default a CUDA GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If an epoch has no full batch.
+    """
+
+    def __init__(self, config, checkpoint, device=None):
+        self.config, self.checkpoint = config, Path(checkpoint)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.record = {}  # where the run comes from; kept with the state, for the ledger
+        self.bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and _bf16_is_fast(self.device)
+        )
+        self.patches = Patches(
+            config.train_set, config.scales,
+            size=config.patch_size, augment=config.augment, device=self.device,
+        )  # fmt: skip
+        self.steps_per_epoch = len(self.patches) // config.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"{config.train_set} gives {len(self.patches)} patches, "
+                f"fewer than one batch of {config.batch_size}"
+            )
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.pixels = {"sum": 1, "patch": config.batch_size,
+                       "pixel": config.batch_size * config.patch_size**2}[config.loss]  # fmt: skip
+
+        self.model = VDSR(config.depth, config.width, config.residual)
+        generator = torch.Generator().manual_seed(config.seed)
+        he_init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
+        self.model.to(self.device, memory_format=torch.channels_last)
+        self.parameters = list(self.model.parameters())
+        # Buffers from the start, so that a resumed run cannot differ from one never stopped.
+        self.momentum = [torch.zeros_like(p) for p in self.parameters]
+        self.optimizer = torch.optim.SGD(
+            self.parameters, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        for parameter, momentum in zip(self.parameters, self.momentum, strict=True):
+            self.optimizer.state[parameter]["momentum_buffer"] = momentum
+
+        # The place in the epoch lives on the device: a step then needs nothing from Python.
+        shape = (self.steps_per_epoch, config.batch_size)
+        self.order = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        self.cursor = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        self.step = 0  # finished ones
+        self.seconds = 0.0  # spent on training alone
+        self.history = []
+        if self.checkpoint.exists():
+            self._restore()
+
+    @property
+    def finished(self):
+        """Whether the last step is done."""
+        return self.step == self.total_steps
+
+    def fit(self, *, progress=None, deadline=None):
+        """Train to the end of the schedule.
+
+        Parameters
+        ----------
+        progress : tqdm.tqdm, optional
+            Told of every step.
+        deadline : float, optional
+            Value of `time.monotonic` past which the state is saved and the run stops.
+
+        Raises
+        ------
+        OutOfTime
+            When the deadline passes before the end.
+        FloatingPointError
+            When the loss stops being finite.
+        """
+        pairs = {
+            (name, scale): list(prepare(load_images(name), scale))
+            for name in self.config.eval_sets
+            for scale in self.config.eval_scales
+        }
+        # Every stop to look at the losses makes a GPU wait; a CPU is never ahead of Python.
+        stride = 100 if self.device.type == "cuda" else 1
+        saved = monotonic()
+        while not self.finished:
+            epoch, place = divmod(self.step, self.steps_per_epoch)
+            self._begin(epoch, place)
+            while place < self.steps_per_epoch:
+                n = min(stride, self.steps_per_epoch - place)
+                start = monotonic()
+                self._advance(n)
+                losses = self.losses[place : place + n].cpu().numpy()
+                self.seconds += monotonic() - start
+                self._check(losses)
+                place += n
+                self.step += n
+                late = deadline is not None and monotonic() > deadline
+                if late or monotonic() - saved > 60:
+                    self._save()
+                    saved = monotonic()
+                if progress is not None:
+                    progress.update(n)
+                    progress.set_postfix(loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}")
+                if late and not self.finished:
+                    raise OutOfTime(f"stopped at step {self.step} of {self.total_steps}")
+            if (epoch + 1) % self.config.eval_epochs == 0 or self.finished:
+                self._score(epoch + 1, pairs)
+        self._save()
+
+    def _begin(self, epoch, place):
+        """Enter an epoch: its learning rate, its order, its cursor."""
+        self.rate = self.config.learning_rate_at(epoch)
+        if self.optimizer.param_groups[0]["lr"] != self.rate or place or epoch == 0:
+            self.optimizer.param_groups[0]["lr"] = self.rate
+            self._run = None  # a captured step has the learning rate built in
+        order = self.patches.epoch_order(self.config.seed, epoch)
+        self.order.copy_(order[: self.order.numel()].view(self.order.shape))
+        self.cursor.fill_(place)
+
+    def _advance(self, n):
+        """Take n steps."""
+        if self.device.type != "cuda":
+            for _ in range(n):
+                self._one_step()
+            return
+        self._stream = getattr(self, "_stream", None) or torch.cuda.Stream()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for _ in range(n):
+                if self._run is None:
+                    self._one_step()  # kernels choose their algorithms outside the capture
+                    self._run = self._capture()
+                else:
+                    self._run()
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def _capture(self):
+        """Return the whole step as one CUDA graph, or as it is where capture fails."""
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._one_step()
+            return graph.replay
+        except RuntimeError as error:
+            warnings.warn(f"CUDA graph capture failed, training runs slower: {error}", stacklevel=2)
+            return self._one_step
+
+    def _one_step(self):
+        """Batch, forward, backward, clip, update."""
+        hr, ilr = self.patches.batch(self.order[self.cursor][0])
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False):
+            sr = self.model(ilr)
+        loss = (hr - sr).square().sum() / (2 * self.pixels)
+        loss.backward()
+        self._clip()
+        self.optimizer.step()
+        self.losses.index_copy_(0, self.cursor, loss.detach()[None])
+        self.cursor += 1
+
+    def _clip(self):
+        theta = self.config.theta
+        match self.config.clipping:
+            case "adjustable":
+                clip_grad_value_(self.parameters, theta / self.rate)
+            case "value":
+                clip_grad_value_(self.parameters, theta)
+            case "norm":
+                clip_grad_norm_(self.parameters, theta)
+
+    def _check(self, losses):
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            kept = self.checkpoint if self.checkpoint.exists() else "none yet"
+            raise FloatingPointError(
+                f"the loss is {losses[bad[0]]} at step {self.step + bad[0] + 1} with learning "
+                f"rate {self.rate:g}; a smaller theta or learning_rate may help. "
+                f"Last good checkpoint: {kept}"
+            )
+
+    def _score(self, epoch, pairs):
+        """Add a row for each evaluation set and scale."""
+        loss = self.losses.mean().item() * self.pixels
+        loss /= self.config.batch_size * self.config.patch_size**2
+        for (name, scale), images in pairs.items():
+            rows = list(score(self.model, images, scale))
+            self.history.append(
+                {
+                    "step": self.step, "epoch": epoch, "loss": loss,
+                    "dataset": name, "scale": scale,
+                    "psnr": float(np.mean([r["psnr"] for r in rows])),
+                    "ssim": float(np.mean([r["ssim"] for r in rows])),
+                }
+            )  # fmt: skip
+
+    def _save(self):
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        if not self.finished:
+            names = [n for n, _ in self.model.named_parameters()]
+            tensors |= {f"momentum.{n}": m for n, m in zip(names, self.momentum, strict=True)}
+            tensors["losses"] = self.losses
+        metadata = {
+            "config": asdict(self.config), "step": self.step, "seconds": self.seconds,
+            "history": self.history, "finished": self.finished, "record": self.record,
+        }  # fmt: skip
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        part = self.checkpoint.with_suffix(".part")
+        tensors = {k: v.contiguous() for k, v in tensors.items()}
+        save_file(tensors, part, {k: json.dumps(v) for k, v in metadata.items()})
+        os.replace(part, self.checkpoint)
+
+    def _restore(self):
+        tensors, metadata = load_checkpoint(self.checkpoint)
+        self.step, self.seconds = metadata["step"], metadata["seconds"]
+        self.history, self.record = metadata["history"], metadata["record"]
+        self.model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
+        if not self.finished:
+            self.losses.copy_(tensors["losses"])
+            for (name, _), m in zip(self.model.named_parameters(), self.momentum, strict=True):
+                m.copy_(tensors[f"momentum.{name}"])
+
+
+def load_checkpoint(path):
+    """Return the tensors and the metadata of a checkpoint; nothing is unpickled.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        ``model.*`` and, in an unfinished run, ``momentum.*`` and the epoch's ``losses``.
+    metadata : dict
+        config, step, seconds, history, finished, record.
+    """
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {k: json.loads(v) for k, v in file.metadata().items()}
+    return tensors, metadata
+
+
+def _bf16_is_fast(device):
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
