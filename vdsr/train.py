@@ -94,6 +94,8 @@ class Trainer:
         If an epoch has no full batch.
     """
 
+    save_seconds = 60  # what a killed run loses at most
+
     def __init__(self, config, checkpoint, device=None):
         self.config, self.checkpoint = config, Path(checkpoint)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -123,7 +125,10 @@ class Trainer:
         # Buffers from the start, so that a resumed run cannot differ from one never stopped.
         self.momentum = [torch.zeros_like(p) for p in self.parameters]
         self.optimizer = torch.optim.SGD(
-            self.parameters, momentum=config.momentum, weight_decay=config.weight_decay
+            self.parameters,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
         )
         for parameter, momentum in zip(self.parameters, self.momentum, strict=True):
             self.optimizer.state[parameter]["momentum_buffer"] = momentum
@@ -133,6 +138,8 @@ class Trainer:
         self.order = torch.zeros(shape, dtype=torch.int64, device=self.device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        self._run = None
+        self._stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.step = 0  # finished ones
         self.seconds = 0.0  # spent on training alone
         self.history = []
@@ -168,38 +175,39 @@ class Trainer:
         }
         # Every stop to look at the losses makes a GPU wait; a CPU is never ahead of Python.
         stride = 100 if self.device.type == "cuda" else 1
-        saved = monotonic()
+        saved, fresh = monotonic(), True
         while not self.finished:
             epoch, place = divmod(self.step, self.steps_per_epoch)
-            self._begin(epoch, place)
-            while place < self.steps_per_epoch:
-                n = min(stride, self.steps_per_epoch - place)
-                start = monotonic()
-                self._advance(n)
-                losses = self.losses[place : place + n].cpu().numpy()
-                self.seconds += monotonic() - start
-                self._check(losses)
-                place += n
-                self.step += n
-                late = deadline is not None and monotonic() > deadline
-                if late or monotonic() - saved > 60:
-                    self._save()
-                    saved = monotonic()
-                if progress is not None:
-                    progress.update(n)
-                    progress.set_postfix(loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}")
-                if late and not self.finished:
-                    raise OutOfTime(f"stopped at step {self.step} of {self.total_steps}")
-            if (epoch + 1) % self.config.eval_epochs == 0 or self.finished:
-                self._score(epoch + 1, pairs)
-        self._save()
+            if fresh or place == 0:
+                self._begin(epoch, place)
+                fresh = False
+            n = min(stride, self.steps_per_epoch - place)
+            start = monotonic()
+            self._advance(n)
+            losses = self.losses[place : place + n].cpu().numpy()
+            self.seconds += monotonic() - start
+            self._check(losses)
+            self.step += n
+            epochs, rest = divmod(self.step, self.steps_per_epoch)
+            if rest == 0 and (epochs % self.config.eval_epochs == 0 or self.finished):
+                self._score(epochs, pairs)
+            late = deadline is not None and monotonic() > deadline
+            if late or self.finished or monotonic() - saved > self.save_seconds:
+                self._save()
+                saved = monotonic()
+            if progress is not None:
+                progress.set_postfix(loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}")
+                progress.update(n)
+            if late and not self.finished:
+                raise OutOfTime(f"stopped at step {self.step} of {self.total_steps}")
 
     def _begin(self, epoch, place):
         """Enter an epoch: its learning rate, its order, its cursor."""
         self.rate = self.config.learning_rate_at(epoch)
-        if self.optimizer.param_groups[0]["lr"] != self.rate or place or epoch == 0:
-            self.optimizer.param_groups[0]["lr"] = self.rate
-            self._run = None  # a captured step has the learning rate built in
+        for group in self.optimizer.param_groups:
+            if group["lr"] != self.rate:
+                group["lr"] = self.rate
+                self._run = None  # a captured step has the learning rate built in
         order = self.patches.epoch_order(self.config.seed, epoch)
         self.order.copy_(order[: self.order.numel()].view(self.order.shape))
         self.cursor.fill_(place)
@@ -210,7 +218,6 @@ class Trainer:
             for _ in range(n):
                 self._one_step()
             return
-        self._stream = getattr(self, "_stream", None) or torch.cuda.Stream()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             for _ in range(n):

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+from torch import nn
+
+from vdsr import VDSR, data, load_matconvnet, receptive_field
+from vdsr.model import he_init_
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_papers_network():
+    model = VDSR()
+    assert count(model) == 665_921
+    convolutions = [m for m in model.layers if isinstance(m, nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [64] * 19 + [1]
+    assert sum(isinstance(m, nn.ReLU) for m in model.layers) == 19
+    assert isinstance(model.layers[-1], nn.Conv2d)
+    assert model(torch.zeros(2, 1, 5, 7)).shape == (2, 1, 5, 7)
+
+
+def test_residual_adds_the_input():
+    plain, residual = VDSR(3, 4, residual=False), VDSR(3, 4)
+    residual.load_state_dict(plain.state_dict())
+    x = torch.rand(1, 1, 6, 6)
+    assert torch.allclose(residual(x), plain(x) + x)
+
+
+@pytest.mark.parametrize(("mode", "last"), [("fan_in", 2 / 576), ("fan_out", 2 / 9)])
+def test_he_initialisation(mode, last):
+    model = VDSR(6)
+    he_init_(model, mode=mode, generator=torch.Generator().manual_seed(0))
+    weights = [m.weight for m in model.layers if isinstance(m, nn.Conv2d)]
+    assert weights[2].var().item() == pytest.approx(2 / 576, rel=0.05)
+    assert weights[-1].var().item() == pytest.approx(last, rel=0.15)
+    assert all((m.bias == 0).all() for m in model.layers if isinstance(m, nn.Conv2d))
+    scaled = VDSR(6)
+    he_init_(scaled, mode=mode, last_scale=0.1, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(scaled.layers[-1].weight, 0.1 * weights[-1])
+
+
+@pytest.mark.parametrize("depth", [2, 5, 20])
+def test_receptive_field_is_what_a_pixel_sees(depth):
+    assert receptive_field(depth) == receptive_field(VDSR(depth, 2)) == 2 * depth + 1
+    model = VDSR(depth, 2, residual=False)
+    for p in model.parameters():
+        nn.init.constant_(p, 0.1)
+    x = torch.ones(1, 1, 49, 49, requires_grad=True)
+    model(x)[0, 0, 24, 24].backward()
+    assert ((x.grad[0, 0] != 0).any(0).sum()) == 2 * depth + 1
+
+
+@pytest.mark.parametrize("sizes", [{"depth": 1}, {"width": 0}])
+def test_impossible_sizes(sizes):
+    with pytest.raises(ValueError, match="depth >= 2 and width >= 1"):
+        VDSR(**sizes)
+
+
+def test_matconvnet_kernels_are_neither_flipped_nor_transposed(tmp_path):
+    model = VDSR(3, 2)
+    he_init_(model)
+    layers = [m for m in model.layers if isinstance(m, nn.Conv2d)]
+    cells = {"weight": np.empty(3, object), "bias": np.empty(3, object)}
+    for i, layer in enumerate(layers):
+        nn.init.normal_(layer.bias)
+        cells["weight"][i] = layer.weight.detach().numpy().transpose(2, 3, 1, 0)
+        cells["bias"][i] = layer.bias.detach().numpy()
+    savemat(tmp_path / "net.mat", {"model": cells})
+    x = torch.rand(1, 1, 8, 8)
+    assert torch.allclose(load_matconvnet(tmp_path / "net.mat")(x), model(x))
+
+
+def test_authors_weights(data_dir):
+    model = load_matconvnet(data.fetch(["weights/VDSR_Official.mat"])[0])
+    assert count(model) == 665_921
+
+
+def test_not_a_network(tmp_path):
+    savemat(tmp_path / "net.mat", {"other": 1})
+    with pytest.raises(ValueError, match=r"net\.mat does not hold a MatConvNet VDSR"):
+        load_matconvnet(tmp_path / "net.mat")
