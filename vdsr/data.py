@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pooch
+from tqdm import tqdm
+
+with warnings.catch_warnings():  # importing vdsr is silent; in a notebook pooch would not be
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import pooch
+
 import skimage.data
 from skimage.color import rgb2ycbcr
 from skimage.io import imread
-from tqdm import tqdm
 
 # Pictures inside scikit-image's own package: no download, for quick trials and tests.
 SAMPLES = {

@@ -54,6 +54,31 @@ def preset_config(preset):
     return preset, PRESETS[preset]
 
 
+def caption(preset, configs, histories):
+    """Return in a sentence what the runs of a study are: preset, data, length, seeds.
+
+    Parameters
+    ----------
+    preset : str
+    configs : list of TrainConfig
+        The runs there should be.
+    histories : pandas.DataFrame
+        From `vdsr.train_all`: the runs there are.
+    """
+    if histories.empty:
+        return f"Preset {preset}: not run yet (0 of {len(configs)} runs)."
+    first = configs[0]
+    done, seeds = histories.run.nunique(), histories.seed.nunique()
+    steps = histories.groupby("run").step.max()
+    length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
+    scales = " ".join(f"×{s:g}" for s in first.scales)
+    return (
+        f"Preset {preset}: trained on {first.train_set} ({scales}), {first.epochs} epochs or "
+        f"{length} steps of {first.batch_size} patches, scored on {', '.join(first.eval_sets)}; "
+        f"{done} of {len(configs)} runs, {seeds} seed{'s' if seeds > 1 else ''}."
+    )
+
+
 def depth(preset):
     """Return the runs of Figure 3: networks of growing depth, each for all three scales."""
     preset, base = preset_config(preset)
@@ -69,25 +94,29 @@ def depth(preset):
 
 
 def theta(preset):
-    """Return the search for θ and the loss's normalisation, which the paper does not give.
+    """Return the search for what the paper leaves open: θ, the loss's normalisation, the init.
 
     Scored on BSD10, which is in no training and no test set.
     """
     preset, base = preset_config(preset)
-    # One scale makes an epoch a third as long, and so the whole schedule.
-    base = replace(base, scales=(3,), eval_sets=("BSD10",), eval_scales=(3,), eval_epochs=2)
-    return [
-        replace(base, **changes)
-        for changes in (
-            {"theta": 1e-4},
-            {"theta": 3e-5},
-            {"theta": 3e-4},
-            {"theta": 1e-4, "loss": "patch"},
-            {"theta": 1e-3, "loss": "patch"},
-            {"theta": 1e-4, "last_scale": 1.0},
-            {"theta": 0.4, "clipping": "norm"},
-        )
-    ]
+    if preset in ("cpu", "paper"):
+        # One scale makes an epoch a third as long, and with it the whole schedule.
+        base = replace(base, scales=(3,), eval_sets=("BSD10",), eval_scales=(3,), eval_epochs=4)
+    reference = {
+        "loss": "sum", "theta": 1e-4, "clipping": "adjustable",
+        "init": "fan_out", "last_scale": 0.1,
+    }  # fmt: skip
+    variations = (
+        {},
+        {"theta": 3e-5},
+        {"init": "fan_in"},
+        {"loss": "patch"},
+        {"theta": 3e-4},
+        {"last_scale": 1.0},
+        {"clipping": "norm", "theta": 0.4},
+        {"theta": 1e-5},
+    )
+    return [replace(base, **reference | variation) for variation in variations]
 
 
 STUDIES = {"theta": theta, "depth": depth}

@@ -40,7 +40,7 @@ class VDSR(nn.Module):
         return ilr + out if self.residual else out
 
 
-def he_init_(model, *, mode="fan_in", last_scale=1.0, generator=None):
+def he_init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
     """Initialise convolutions as He et al. 2015: normal weights of variance 2 / fan, zero biases.
 
     Parameters

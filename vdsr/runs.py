@@ -137,7 +137,16 @@ def train_all(configs, *, refresh=False, missing="train"):
     pandas.DataFrame
         The rows of `Run.history`, with the fields of the run's config as further columns.
         Empty, without columns, if there is none.
+
+    Raises
+    ------
+    ValueError
+        For other values of `refresh` and `missing`.
     """
+    if missing not in ("train", "skip"):
+        raise ValueError(f"missing must be 'train' or 'skip', got {missing!r}")
+    if not isinstance(refresh, bool):
+        raise ValueError(f"refresh must be true or false, got {refresh!r}")
     tables = []
     for config in configs:
         if missing == "skip" and not is_finished(config):

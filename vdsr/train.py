@@ -31,7 +31,7 @@ class TrainConfig:
     depth: int = 20  # §3.1
     width: int = 64  # §3.1
     residual: bool = True  # §3.2
-    init: Literal["fan_in", "fan_out"] = "fan_in"  # §4.2 names He et al., not the fan
+    init: Literal["fan_in", "fan_out"] = "fan_out"  # §4.2 names He et al., not the fan
     last_scale: float = 0.1  # ours: factor on the last layer's initial weights
     train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
     scales: tuple[float, ...] = (2, 3, 4)  # §3.4

@@ -1,0 +1,41 @@
+# make book    sets up .venv, runs a notebook on sample images, builds the book
+# make test    runs the tests
+# make study   trains what the studies still lack: PRESET=paper, HOURS=3 for a limit
+# make bench   measures the speed of a training step on this machine
+# make lint    checks code and notebooks
+# make clean   removes what was built; neither the environment nor any result
+
+.PHONY: book test study bench lint clean
+PRESET := paper
+HOURS :=
+
+# A notebook's kernel and the programs it calls come from the environment, too.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+BIN := .venv/bin
+
+# The quick run goes to _build/; the book shows the recorded ones in results/notebooks/.
+book: .venv/installed
+	mkdir -p _build/quick
+	$(BIN)/papermill notebooks/ablation_depth.ipynb _build/quick/ablation_depth.ipynb -p preset quick
+	$(BIN)/jupyter-book build book/ -W -n --keep-going
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+study: .venv/installed
+	$(BIN)/python -m vdsr study --preset $(PRESET) $(if $(HOURS),--hours $(HOURS))
+
+bench: .venv/installed
+	$(BIN)/python -m vdsr bench
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+clean:
+	rm -rf _build book/notebooks .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml constraints.txt
+	python3 -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,dev]'
+	touch $@

@@ -1,0 +1,78 @@
+import pandas as pd
+import pytest
+import torch
+
+from vdsr import experiments, paper
+from vdsr.__main__ import main
+from vdsr.train import TrainConfig
+
+
+def test_auto_follows_the_machine(monkeypatch):
+    for gpu, preset in ((True, "paper"), (False, "quick")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert experiments.preset_config("auto")[0] == preset
+
+
+def test_unknown_preset_names_the_known():
+    with pytest.raises(ValueError, match="one of auto, smoke, quick, cpu, paper; got 'full'"):
+        experiments.preset_config("full")
+
+
+@pytest.mark.parametrize("preset", experiments.PRESETS)
+@pytest.mark.parametrize("study", experiments.STUDIES)
+def test_studies_list_distinct_runs(study, preset):
+    configs = experiments.STUDIES[study](preset)
+    assert all(isinstance(c, TrainConfig) for c in configs)
+    assert len(set(configs)) == len(configs) > 1
+
+
+def test_paper_preset_of_depth_is_the_papers():
+    configs = experiments.depth("paper")
+    assert {c.depth for c in configs} == set(range(5, 21))
+    assert {c.seed for c in configs} == {0, 1, 2}
+    for config in configs:
+        assert config == TrainConfig(depth=config.depth, seed=config.seed)
+
+
+def test_no_study_is_scored_on_what_it_trains_on_except_smoke():
+    for study in experiments.STUDIES.values():
+        for preset in ("quick", "cpu", "paper"):
+            for config in study(preset):
+                assert not set(config.train_set.split("+")) & set(config.eval_sets)
+
+
+def histories(*rows):
+    columns = ["run", "depth", "seed", "step", "dataset", "scale", "psnr"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_paper_tables():
+    figure = paper.table("figure3").set_index(["scale", "depth"]).psnr
+    assert figure[2, 20] == 37.06
+    table = paper.table("table3").set_index(["dataset", "scale", "method"])
+    assert table.psnr["Set5", 2, "VDSR"] == 37.53
+    assert len(table) == 4 * 3 * 6
+
+
+def test_depth_gain_and_verdict_follow_the_rows():
+    rows = [
+        ["a", 5, 0, 10, "Set5", 2, 30.0], ["a", 5, 0, 20, "Set5", 2, 36.0],
+        ["b", 5, 1, 20, "Set5", 2, 36.2],
+        ["c", 20, 0, 20, "Set5", 2, 37.0], ["d", 20, 1, 20, "Set5", 2, 37.2],
+    ]  # fmt: skip
+    gains = paper.depth_gain(histories(*rows))
+    assert gains.gain[0] == pytest.approx(1.0)
+    assert gains["standard error"][0] == pytest.approx((0.01 + 0.01) ** 0.5)
+    assert gains["paper's gain"][0] == pytest.approx(0.61)
+    assert paper.depth_verdict(gains).startswith("Reproduced: from depth 5 to 20")
+    rows[3][-1] = rows[4][-1] = 36.15
+    assert paper.depth_verdict(paper.depth_gain(histories(*rows))).startswith("Not reproduced")
+    single = paper.depth_gain(histories(rows[1], rows[3]))
+    assert "One seed" in paper.depth_verdict(single)
+    assert paper.depth_verdict(paper.depth_gain(histories())).startswith("Not run")
+
+
+def test_command_line_names_unknown_studies(capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "width"])
+    assert "unknown study width; known are" in capsys.readouterr().err

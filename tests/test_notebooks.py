@@ -1,0 +1,68 @@
+"""The notebooks are thin templates that run; the recorded ones are what the templates give."""
+
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEMPLATES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RECORDED = sorted((ROOT / "results" / "notebooks").glob("*.ipynb"))
+name = pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+
+# Of the tools that run notebooks, not of the notebooks.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@name
+def test_template_is_thin(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = code(notebook)
+    assert cells[0].metadata.tags == ["parameters"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 25
+    assert not any(word in cell.source for cell in cells for word in ("class ", "def ", "sys.path"))
+
+
+@name
+def test_smoke(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "runs"))
+    out = papermill.execute_notebook(
+        path, tmp_path / "out.ipynb", {"preset": "smoke"}, cwd=tmp_path, progress_bar=False
+    )
+    for cell in code(out):
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", output.text
+    assert any("image/png" in o.get("data", {}) for cell in code(out) for o in cell.outputs)
+
+
+def test_wrong_preset_fails_before_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "runs"))
+    with pytest.raises(papermill.PapermillExecutionError, match="must be one of auto, smoke"):
+        papermill.execute_notebook(
+            ROOT / "notebooks" / "ablation_depth.ipynb", tmp_path / "out.ipynb",
+            {"preset": "papre"}, progress_bar=False,
+        )  # fmt: skip
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_template_is_recorded():
+    assert [path.name for path in RECORDED] == [path.name for path in TEMPLATES]
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_recorded_notebook_matches_its_template(path):
+    def sources(notebook):
+        cells = [
+            c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
+        ]
+        return [(cell.cell_type, cell.source) for cell in cells]
+
+    recorded = nbformat.read(path, as_version=4)
+    template = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
+    assert sources(recorded) == sources(template)

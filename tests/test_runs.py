@@ -1,0 +1,174 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+import vdsr
+from vdsr import runs, study
+from vdsr.experiments import PRESETS
+from vdsr.train import OutOfTime, Trainer
+
+RECORDED = runs.ROOT / "results" / "runs.csv"
+TINY = replace(PRESETS["smoke"], eval_scales=(2,))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Keep runs and ledger of the project out of reach, and count trainings."""
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", False))
+    monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
+    (tmp_path / "results").mkdir()
+    trained = []
+    fit = Trainer.fit
+
+    def counting(self, **options):
+        trained.append(self.config)
+        fit(self, **options)
+
+    monkeypatch.setattr(Trainer, "fit", counting)
+    return trained
+
+
+def test_identity_is_config_data_and_recipe(monkeypatch):
+    ids = {
+        runs.run_id(TINY),
+        runs.run_id(replace(TINY, seed=1)),
+        runs.run_id(replace(TINY, depth=4)),
+    }
+    monkeypatch.setattr(runs, "RECIPE", runs.RECIPE + 1)
+    ids.add(runs.run_id(TINY))
+    monkeypatch.setattr(runs, "data_hash", lambda name: "other")
+    ids.add(runs.run_id(TINY))
+    assert len(ids) == 5
+
+
+def test_identity_does_not_drift():
+    """The committed ledger's runs are still the runs that today's configs ask for."""
+    table = pd.read_csv(RECORDED, dtype={"run": str})
+    asked = {
+        runs.run_id(c)
+        for p in ("cpu", "paper")
+        for s in vdsr.experiments.STUDIES.values()
+        for c in s(p)
+    }
+    assert set(table.run) <= asked
+
+
+def test_trains_once_and_again_on_refresh(elsewhere):
+    first = vdsr.train(TINY)
+    again = vdsr.train(TINY)
+    assert len(elsewhere) == 1
+    pd.testing.assert_frame_equal(first.history, again.history)
+    assert first.record == again.record
+    vdsr.train(TINY, refresh=True)
+    assert len(elsewhere) == 2
+
+
+def test_model_of_a_run_scores_what_its_history_says():
+    run = vdsr.train(TINY)
+    score = vdsr.evaluate(run.model, "samples-test", 2).psnr.mean()
+    assert score == pytest.approx(run.history.psnr.iloc[-1], abs=1e-3)
+
+
+def test_interrupted_run_continues_and_keeps_where_it_came_from(monkeypatch):
+    with pytest.raises(OutOfTime):
+        vdsr.train(TINY, deadline=0)
+    monkeypatch.setattr(runs, "commit", lambda: ("def", True))
+    record = vdsr.train(TINY).record
+    assert record["commit"] == "abc then def"
+    assert record["dirty"]
+    assert record["steps"] == 6
+
+
+def test_recorded_run_is_loaded_without_weights(elsewhere, tmp_path):
+    run = vdsr.train(TINY)
+    runs.record(run, "smoke")
+    (tmp_path / "runs" / f"{run.id}.safetensors").unlink()
+    loaded = vdsr.train(TINY)
+    assert len(elsewhere) == 1
+    assert loaded.history.psnr.iloc[0] == pytest.approx(run.history.psnr.iloc[0], abs=1e-3)
+    assert loaded.record["device"] == run.record["device"]
+    with pytest.raises(FileNotFoundError, match=f"run {run.id} is recorded, but its weights"):
+        _ = loaded.model
+
+
+def test_ledger_is_tidy_and_rerecording_replaces(tmp_path):
+    for seed in (0, 1, 0):
+        runs.record(vdsr.train(replace(TINY, seed=seed)), "smoke")
+    table, scores = runs.ledger()
+    assert sorted(table.seed) == [0, 1]
+    assert set(table.preset) == {"smoke"}
+    assert [*scores] == ["run", "step", "epoch", "loss", "dataset", "scale", "psnr", "ssim"]
+    assert len(scores) == 2
+    text = (tmp_path / "results" / "runs.csv").read_text()
+    runs.record(vdsr.train(replace(TINY, seed=2)), "smoke")
+    assert (tmp_path / "results" / "runs.csv").read_text().startswith(text)
+
+
+def test_uncommitted_code_is_not_recorded(monkeypatch):
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", True))
+    with pytest.raises(ValueError, match="not committed"):
+        runs.record(vdsr.train(TINY), "smoke")
+
+
+def test_train_all_is_one_tidy_table(elsewhere):
+    configs = [TINY, replace(TINY, depth=2)]
+    assert vdsr.train_all(configs, missing="skip").empty
+    assert not elsewhere
+    table = vdsr.train_all(configs)
+    assert [*table.depth] == [3, 2]
+    assert set(table.scales) == {"2 3"}
+    assert len(vdsr.train_all([*configs, replace(TINY, seed=5)], missing="skip")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"missing": "no"}, "'train' or 'skip'"), ({"refresh": "maybe"}, "true or false")],
+)
+def test_bad_options_fail_before_training(elsewhere, options, message):
+    with pytest.raises(ValueError, match=message):
+        vdsr.train_all([TINY], **options)
+    assert not elsewhere
+
+
+def test_a_checkpoint_needs_no_unpickling(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "load", None)
+    run = vdsr.train(TINY)
+    header = (tmp_path / "runs" / f"{run.id}.safetensors").read_bytes()
+    size = int.from_bytes(header[:8], "little")
+    assert "config" in json.loads(header[8 : 8 + size])["__metadata__"]
+    assert run.model.layers
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    monkeypatch.setattr(
+        study, "STUDIES",
+        {"one": lambda preset: [TINY, replace(TINY, depth=2)], "two": lambda preset: [TINY]},
+    )  # fmt: skip
+
+
+def test_study_records_what_is_missing(studies, elsewhere, capsys):
+    assert study.main(["one", "two"], "smoke") == 0
+    assert len(elsewhere) == len(runs.ledger()[0]) == 2
+    assert "0 runs recorded, 2 missing" in capsys.readouterr().out
+    assert study.main(["one", "two"], "smoke") == 0
+    assert len(elsewhere) == 2
+    assert "2 runs recorded, 0 missing" in capsys.readouterr().out
+
+
+def test_study_stops_in_time_and_goes_on(studies, capsys):
+    assert study.main(["one"], "smoke", hours=0) == 1
+    assert "stopped at step 1 of 6; the same command goes on" in capsys.readouterr().out
+    assert runs.ledger()[0].empty
+    assert study.main(["one"], "smoke") == 0
+
+
+def test_study_refuses_uncommitted_code(studies, elsewhere, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", True))
+    assert study.main(["one"], "smoke") == 1
+    assert "Commit them first" in capsys.readouterr().err
+    assert not elsewhere

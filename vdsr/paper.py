@@ -1,0 +1,92 @@
+"""What the paper reports, as data, and what our runs say to it."""
+
+from importlib.resources import files
+
+import pandas as pd
+
+TABLES = {
+    "figure3": "paper_figure3_depth.csv",  # read off the published plot, ±0.01 dB
+    "table3": "paper_table3_benchmark.csv",
+}
+
+
+def table(name):
+    """Return one of the paper's tables.
+
+    Parameters
+    ----------
+    name : {"figure3", "table3"}
+        ``"figure3"``: PSNR on Set5 by scale and depth, one multi-scale network each.
+        ``"table3"``: PSNR, SSIM and seconds by dataset, scale and method.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Tidy, PSNR in dB.
+    """
+    with files("vdsr").joinpath(TABLES[name]).open() as file:
+        return pd.read_csv(file)
+
+
+def final(histories):
+    """Return the rows of `vdsr.train_all` that belong to the last step of each run."""
+    if histories.empty:
+        return histories
+    return histories[histories.step == histories.groupby("run").step.transform("max")]
+
+
+def depth_gain(histories):
+    """Return what the deepest network gains over the shallowest, ours beside the paper's.
+
+    Parameters
+    ----------
+    histories : pandas.DataFrame
+        From `vdsr.train_all`; networks of different depth.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By dataset and scale: the two depths, the gain in dB, mean over seeds; its standard
+        error, not a number with one seed; the paper's gain between the same depths, not a
+        number where it has none; and the seeds. Empty if there is no run.
+    """
+    scores = final(histories)
+    if scores.empty:
+        return scores
+    shallow, deep = scores.depth.min(), scores.depth.max()
+    ends = scores[scores.depth.isin([shallow, deep])]
+    paper = table("figure3").set_index(["scale", "depth"]).psnr
+    rows = []
+    for (dataset, scale), group in ends.groupby(["dataset", "scale"]):
+        by_depth = group.groupby("depth").psnr
+        mean, error = by_depth.mean(), by_depth.sem()
+        gain, spread = mean[deep] - mean[shallow], (error**2).sum(min_count=2) ** 0.5
+        reported = paper.get((scale, deep)), paper.get((scale, shallow))
+        known = dataset == "Set5" and None not in reported
+        rows.append(
+            {
+                "dataset": dataset, "scale": scale, "from depth": shallow, "to depth": deep,
+                "gain": gain, "standard error": spread,
+                "paper's gain": reported[0] - reported[1] if known else float("nan"),
+                "seeds": int(by_depth.count().min()),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def depth_verdict(gains):
+    """Return in a sentence whether depth paid, from `depth_gain`'s table."""
+    if gains.empty or (gains["from depth"] == gains["to depth"]).all():
+        return "Not run: it takes networks of at least two depths."
+    better = gains[gains.gain > 2 * gains["standard error"].fillna(0)]
+    held = {0: "Not reproduced", len(gains): "Reproduced"}.get(len(better), "Partly reproduced")
+    first = gains.iloc[0]
+    seeds = int(gains.seeds.min())
+    caveat = " One seed cannot tell a gain from chance." if seeds == 1 else ""
+    return (
+        f"{held}: from depth {first['from depth']} to {first['to depth']} the PSNR rises at "
+        f"{len(better)} of {len(gains)} scales"
+        f"{'' if seeds == 1 else ' by more than twice the standard error'}, by "
+        f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB "
+        f"({seeds} seed{'s' if seeds > 1 else ''}).{caveat}"
+    )
