@@ -1,11 +1,12 @@
 # make book    sets up .venv, runs a notebook on sample images, builds the book
 # make test    runs the tests
 # make study   trains what the studies still lack: PRESET=paper, HOURS=3 for a limit
+# make publish shows what is recorded: executes the notebooks, renews the README's table
 # make bench   measures the speed of a training step on this machine
 # make lint    checks code and notebooks
 # make clean   removes what was built; neither the environment nor any result
 
-.PHONY: book test study bench lint clean
+.PHONY: book test study publish bench lint clean
 PRESET := paper
 HOURS :=
 
@@ -24,6 +25,9 @@ test: .venv/installed
 
 study: .venv/installed
 	$(BIN)/python -m vdsr study --preset $(PRESET) $(if $(HOURS),--hours $(HOURS))
+
+publish: .venv/installed
+	$(BIN)/python -m vdsr publish
 
 bench: .venv/installed
 	$(BIN)/python -m vdsr bench

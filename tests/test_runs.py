@@ -20,7 +20,6 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.setattr(runs, "commit", lambda: ("abc", False))
     monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
-    (tmp_path / "results").mkdir()
     trained = []
     fit = Trainer.fit
 
@@ -101,7 +100,7 @@ def test_ledger_is_tidy_and_rerecording_replaces(tmp_path):
     table, scores = runs.ledger()
     assert sorted(table.seed) == [0, 1]
     assert set(table.preset) == {"smoke"}
-    assert [*scores] == ["run", "step", "epoch", "loss", "dataset", "scale", "psnr", "ssim"]
+    assert [*scores] == ["run", "step", "epoch", "train_loss", "dataset", "scale", "psnr", "ssim"]
     assert len(scores) == 2
     text = (tmp_path / "results" / "runs.csv").read_text()
     runs.record(vdsr.train(replace(TINY, seed=2)), "smoke")
@@ -152,23 +151,23 @@ def studies(monkeypatch):
 
 
 def test_study_records_what_is_missing(studies, elsewhere, capsys):
-    assert study.main(["one", "two"], "smoke") == 0
+    assert study.run(["one", "two"], "smoke") == 0
     assert len(elsewhere) == len(runs.ledger()[0]) == 2
     assert "0 runs recorded, 2 missing" in capsys.readouterr().out
-    assert study.main(["one", "two"], "smoke") == 0
+    assert study.run(["one", "two"], "smoke") == 0
     assert len(elsewhere) == 2
     assert "2 runs recorded, 0 missing" in capsys.readouterr().out
 
 
 def test_study_stops_in_time_and_goes_on(studies, capsys):
-    assert study.main(["one"], "smoke", hours=0) == 1
+    assert study.run(["one"], "smoke", hours=0) == 1
     assert "stopped at step 1 of 6; the same command goes on" in capsys.readouterr().out
     assert runs.ledger()[0].empty
-    assert study.main(["one"], "smoke") == 0
+    assert study.run(["one"], "smoke") == 0
 
 
 def test_study_refuses_uncommitted_code(studies, elsewhere, monkeypatch, capsys):
     monkeypatch.setattr(runs, "commit", lambda: ("abc", True))
-    assert study.main(["one"], "smoke") == 1
+    assert study.run(["one"], "smoke") == 1
     assert "Commit them first" in capsys.readouterr().err
     assert not elsewhere

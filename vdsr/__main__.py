@@ -1,4 +1,4 @@
-"""Commands: ``python -m vdsr study`` and ``python -m vdsr bench``."""
+"""Commands: ``python -m vdsr study``, ``publish`` and ``bench``."""
 
 import argparse
 import sys
@@ -21,14 +21,17 @@ def main(arguments=None):
                          help=f"which studies: {', '.join(STUDIES)} (default: all)")  # fmt: skip
     command.add_argument("--preset", choices=[*PRESETS], default="paper")
     command.add_argument("--hours", type=float, default=None, help="stop after this long")
+    commands.add_parser("publish", help="show what is recorded: notebooks in results/, README")
     commands.add_parser("bench", help="time a training step against the machine's own speed")
     options = parser.parse_args(arguments)
     if options.command == "bench":
         return bench.main()
+    if options.command == "publish":
+        return study.publish()
     unknown = set(options.names) - set(STUDIES)
     if unknown:
         parser.error(f"unknown study {', '.join(sorted(unknown))}; known are {', '.join(STUDIES)}")
-    return study.main(options.names, options.preset, options.hours)
+    return study.run(options.names, options.preset, options.hours)
 
 
 if __name__ == "__main__":

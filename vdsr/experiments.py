@@ -119,4 +119,5 @@ def theta(preset):
     return [replace(base, **reference | variation) for variation in variations]
 
 
-STUDIES = {"theta": theta, "depth": depth}
+# Each is asked by the notebook of its name.
+STUDIES = {"search_theta": theta, "ablation_depth": depth}

@@ -30,8 +30,6 @@ def table(name):
 
 def final(histories):
     """Return the rows of `vdsr.train_all` that belong to the last step of each run."""
-    if histories.empty:
-        return histories
     return histories[histories.step == histories.groupby("run").step.transform("max")]
 
 
@@ -48,11 +46,9 @@ def depth_gain(histories):
     pandas.DataFrame
         By dataset and scale: the two depths, the gain in dB, mean over seeds; its standard
         error, not a number with one seed; the paper's gain between the same depths, not a
-        number where it has none; and the seeds. Empty if there is no run.
+        number where it has none; and the number of seeds. Without rows if there is no run.
     """
     scores = final(histories)
-    if scores.empty:
-        return scores
     shallow, deep = scores.depth.min(), scores.depth.max()
     ends = scores[scores.depth.isin([shallow, deep])]
     paper = table("figure3").set_index(["scale", "depth"]).psnr
@@ -90,3 +86,37 @@ def depth_verdict(gains):
         f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB "
         f"({seeds} seed{'s' if seeds > 1 else ''}).{caveat}"
     )
+
+
+def with_table(readme, histories):
+    """Return the README's text with its table drawn anew.
+
+    Parameters
+    ----------
+    readme : str
+        Holds the lines ``<!-- table -->`` and ``<!-- /table -->``.
+    histories : dict of str to pandas.DataFrame
+        By preset, what `vdsr.train_all` gives for the study of depth.
+    """
+    figure = table("figure3").set_index(["depth", "scale"]).psnr
+    scores = {preset: final(h).groupby(["depth", "scale"]).psnr for preset, h in histories.items()}
+    lines = [
+        "| Set5, PSNR in dB | paper, Fig. 3 | " + " | ".join(f"`{p}`" for p in scores) + " |",
+        "|---|---|" + "---|" * len(scores),
+    ]
+    for depth in (5, 10, 20):
+        for scale in (2, 3, 4):
+            cells = [f"{figure[depth, scale]:.2f}"]
+            for group in scores.values():
+                mean, sd, n = group.mean(), group.std(), group.count()
+                key = depth, scale
+                if key not in mean:
+                    cells.append("not run")
+                elif n[key] == 1:
+                    cells.append(f"{mean[key]:.2f} (1 seed)")
+                else:
+                    cells.append(f"{mean[key]:.2f} ± {sd[key]:.2f} ({n[key]} seeds)")
+            lines.append(f"| depth {depth}, ×{scale} | " + " | ".join(cells) + " |")
+    before, rest = readme.split("<!-- table -->")
+    after = rest.split("<!-- /table -->")[1]
+    return before + "\n".join(["<!-- table -->", *lines, "<!-- /table -->"]) + after

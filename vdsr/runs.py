@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache, lru_cache
 from io import StringIO
 from pathlib import Path
@@ -28,6 +28,8 @@ from .train import TrainConfig, Trainer, load_checkpoint
 # Raised when the training code changes its meaning, lest older runs pass for new ones.
 RECIPE = 1
 
+HISTORY = ("run", "step", "epoch", "train_loss", "dataset", "scale", "psnr", "ssim")
+
 # The project's folder, the package being installed from a clone in editable mode.
 ROOT = Path(__file__).parents[1]
 
@@ -42,8 +44,8 @@ class Run:
         Hash of config, data and recipe.
     config : TrainConfig
     history : pandas.DataFrame
-        One row a step × dataset × scale: run, step, epoch, loss (half the squared error of a
-        pixel in [0, 1], mean over the epoch), dataset, scale, psnr (dB), ssim.
+        One row a step × dataset × scale: run, step, epoch, train_loss (half the squared error
+        of a pixel in [0, 1], mean over the epoch), dataset, scale, psnr (dB), ssim.
     record : dict
         Where the run comes from: commit, dirty, torch, device, precision, steps, and the
         seconds of training, evaluation not counted.
@@ -136,7 +138,7 @@ def train_all(configs, *, refresh=False, missing="train"):
     -------
     pandas.DataFrame
         The rows of `Run.history`, with the fields of the run's config as further columns.
-        Empty, without columns, if there is none.
+        Without rows if there is none.
 
     Raises
     ------
@@ -152,10 +154,11 @@ def train_all(configs, *, refresh=False, missing="train"):
         if missing == "skip" and not is_finished(config):
             continue
         run = train(config, refresh=refresh)
-        fields = {k: v for k, v in asdict(run.config).items() if k not in run.history}
-        fields = {k: _cell(v) for k, v in fields.items()}
-        tables.append(run.history.assign(**fields))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        cells = {k: _cell(v) for k, v in asdict(run.config).items()}
+        tables.append(run.history.assign(**cells))
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    return pd.DataFrame(columns=[*HISTORY, *(field.name for field in fields(TrainConfig))])
 
 
 def is_finished(config):
@@ -186,11 +189,12 @@ def record(run, preset):
             f"run {run.id} was made by code that is not committed and cannot be recorded; "
             f"commit the changes in vdsr/ and train with refresh=True"
         )
-    fields = {k: _cell(v) for k, v in asdict(run.config).items()}
-    row = pd.DataFrame([{"run": run.id, "preset": preset, **fields, **run.record}])
+    cells = {k: _cell(v) for k, v in asdict(run.config).items()}
+    row = pd.DataFrame([{"run": run.id, "preset": preset, **cells, **run.record}])
     with FileLock(_checkpoint("ledger").with_suffix(".lock")):
         for name, rows in (("runs", row), ("scores", run.history)):
             path = ROOT / "results" / f"{name}.csv"
+            path.parent.mkdir(exist_ok=True)
             # All as text, so that rewriting the file changes no digit of an older row.
             rows = pd.read_csv(StringIO(rows.to_csv(index=False, float_format="%.6g")), dtype=str)
             if path.exists():

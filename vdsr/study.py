@@ -1,15 +1,16 @@
-"""Working through the missing runs, in order of value, for as long as there is time."""
+"""Working through the missing runs, in order of value, and showing what is recorded."""
 
+import os
 import sys
 from time import monotonic
 
-from . import runs
-from .experiments import STUDIES
+from . import paper, runs
+from .experiments import STUDIES, depth
 from .model import VDSR
 from .train import OutOfTime
 
 
-def main(names, preset, hours=None):
+def run(names, preset, hours=None):
     """Train and record the missing runs of some studies.
 
     Parameters
@@ -67,3 +68,36 @@ def cost(config):
     """Return the work of a run in arbitrary units, for guessing how long it takes."""
     weights = sum(p.numel() for p in VDSR(config.depth, config.width).parameters())
     return weights * config.epochs * len(config.scales)
+
+
+def publish():
+    """Execute the notebooks on the recorded runs and renew the README's table; return 0.
+
+    A study is shown by the ``paper`` preset as soon as one of its runs is recorded, before
+    that by ``cpu``. Nothing is trained.
+    """
+    import nbformat  # these two are needed here alone, and not by importing the package
+    import papermill
+
+    known = set(runs.ledger()[0].run)
+    for name, study in STUDIES.items():
+        begun = any(runs.run_id(config) in known for config in study("paper"))
+        notebook = papermill.execute_notebook(
+            runs.ROOT / "notebooks" / f"{name}.ipynb",
+            None,
+            {"preset": "paper" if begun else "cpu", "missing": "skip"},
+        )
+        for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
+            part.metadata.pop("papermill", None)
+        _write(runs.ROOT / "results" / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+    readme = runs.ROOT / "README.md"
+    histories = {p: runs.train_all(depth(p), missing="skip") for p in ("cpu", "paper")}
+    _write(readme, paper.with_table(readme.read_text(), histories))
+    return 0
+
+
+def _write(path, text):
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -280,7 +280,7 @@ class Trainer:
             rows = list(score(self.model, images, scale))
             self.history.append(
                 {
-                    "step": self.step, "epoch": epoch, "loss": loss,
+                    "step": self.step, "epoch": epoch, "train_loss": loss,
                     "dataset": name, "scale": scale,
                     "psnr": float(np.mean([r["psnr"] for r in rows])),
                     "ssim": float(np.mean([r["ssim"] for r in rows])),
