@@ -42,6 +42,12 @@ def test_authors_cells(data_dir, request, dataset, scale):
         assert scores.ssim.mean() == pytest.approx((0.9587, 0.9213, 0.8838)[scale - 2], abs=0.0005)
 
 
+def test_authors_network_on_b100(data_dir, request):
+    scores = evaluate(request.getfixturevalue("authors"), "B100", 3)
+    assert scores.psnr.mean() == pytest.approx(28.822, abs=0.005)
+    assert scores.ssim.mean() == pytest.approx(0.7976, abs=0.0005)
+
+
 def test_columns_and_rows():
     scores = evaluate(None, "samples-test", 2)
     assert [*scores] == ["dataset", "image", "scale", "psnr", "ssim", "seconds"]

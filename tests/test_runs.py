@@ -171,3 +171,15 @@ def test_study_refuses_uncommitted_code(studies, elsewhere, monkeypatch, capsys)
     assert study.run(["one"], "smoke") == 1
     assert "Commit them first" in capsys.readouterr().err
     assert not elsewhere
+
+
+def test_copy_without_git_says_its_commit(monkeypatch):
+    monkeypatch.undo()
+    runs.commit.cache_clear()
+    monkeypatch.setenv("VDSR_COMMIT", "0123456789")
+    assert runs.commit() == ("0123456789", False)
+    monkeypatch.delenv("VDSR_COMMIT")
+    runs.commit.cache_clear()
+    monkeypatch.setattr(runs, "ROOT", runs.Path("/"))
+    assert runs.commit() == ("unknown", True)
+    runs.commit.cache_clear()

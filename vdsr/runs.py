@@ -47,7 +47,7 @@ class Run:
         One row a step × dataset × scale: run, step, epoch, train_loss (half the squared error
         of a pixel in [0, 1], mean over the epoch), dataset, scale, psnr (dB), ssim.
     record : dict
-        Where the run comes from: commit, dirty, torch, device, precision, steps, and the
+        Where the run comes from: commit, dirty, torch, device, arithmetic, steps, and the
         seconds of training, evaluation not counted.
     """
 
@@ -253,7 +253,7 @@ def _provenance(trainer):
         device = f"{_cpu_name()}, {torch.get_num_threads()} threads"
     now = {
         "commit": name, "dirty": dirty, "torch": torch.__version__,
-        "device": device, "precision": "bf16" if trainer.bf16 else "float32",
+        "device": device, "arithmetic": "bf16" if trainer.bf16 else "float32",
     }  # fmt: skip
     before = trainer.record or now
     joined = {k: now[k] if before[k] == now[k] else f"{before[k]} then {now[k]}" for k in now}
@@ -262,7 +262,12 @@ def _provenance(trainer):
 
 @cache  # the code that runs is the one that was there when it was first asked
 def commit():
-    """Return the project's commit and whether the package differs from it."""
+    """Return the project's commit and whether the package differs from it.
+
+    Where there is no git, in a copied tree, ``VDSR_COMMIT`` says which commit it is a copy of.
+    """
+    if name := os.environ.get("VDSR_COMMIT"):
+        return name, False
     git, quiet = ["git", "-C", str(ROOT)], {"text": True, "stderr": subprocess.DEVNULL}
     try:
         name = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], **quiet)

@@ -43,7 +43,6 @@ def run(names, preset, hours=None):
     work = seconds = 0
     while missing:
         identity, config = next(iter(missing.items()))
-        start = monotonic()
         try:
             run = runs.train(config, deadline=deadline)
         except OutOfTime as stop:
@@ -52,7 +51,7 @@ def run(names, preset, hours=None):
         runs.record(run, preset)
         del missing[identity]
         work += cost(config)
-        seconds += monotonic() - start
+        seconds += run.record["seconds"]
         last = run.history[run.history.step == run.history.step.max()]
         scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f}" for r in last.itertuples())
         rest = sum(map(cost, missing.values())) / work * seconds / 3600

@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Literal, get_args
@@ -18,6 +19,9 @@ from .data import load_images
 from .evaluate import prepare, score
 from .model import VDSR, he_init_
 from .patches import Patches
+
+# The runs of a study train on the same patches, which take seconds to cut and space to keep.
+_patches = lru_cache(maxsize=1)(Patches)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Trainer:
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and _bf16_is_fast(self.device)
         )
-        self.patches = Patches(
+        self.patches = _patches(
             config.train_set, config.scales,
             size=config.patch_size, augment=config.augment, device=self.device,
         )  # fmt: skip
@@ -277,7 +281,7 @@ class Trainer:
         loss = self.losses.mean().item() * self.pixels
         loss /= self.config.batch_size * self.config.patch_size**2
         for (name, scale), images in pairs.items():
-            rows = list(score(self.model, images, scale))
+            rows = score(self.model, images, scale)
             self.history.append(
                 {
                     "step": self.step, "epoch": epoch, "train_loss": loss,
