@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vdsr import experiments, paper
+from vdsr import experiments, paper, runs, train_all
 from vdsr.__main__ import main
 from vdsr.train import TrainConfig
 
@@ -76,3 +76,47 @@ def test_command_line_names_unknown_studies(capsys):
     with pytest.raises(SystemExit):
         main(["study", "width"])
     assert "unknown study width; known are" in capsys.readouterr().err
+
+
+def setting(theta, psnr, clipping="adjustable"):
+    """One row of a search in which all else is the default."""
+    default = TrainConfig()
+    return {"loss": default.loss, "theta": theta, "clipping": clipping, "psnr": psnr}
+
+
+def test_setting_verdict_follows_the_rows():
+    theta = TrainConfig().theta
+    rows = [setting(theta, 30.0), setting(2 * theta, 29.0), setting(0.4, 31.0, "norm")]
+    verdict = paper.setting_verdict(pd.DataFrame(rows), 28.0)
+    assert f"theta {theta}" in verdict
+    assert "30.00 dB, 2.00 dB above bicubic; the worst is 1.00 dB below" in verdict
+    assert "Other clipping reaches 31.00 dB. It is the default" in verdict
+    rows[1]["psnr"] = 30.5
+    assert "It is not the default" in paper.setting_verdict(pd.DataFrame(rows), 28.0)
+    assert paper.setting_verdict(pd.DataFrame(rows[:0], columns=[*rows[0]]), 28.0) == "Not run."
+
+
+def test_defaults_are_the_recorded_searchs_choice():
+    histories = train_all(experiments.theta("cpu"), missing="skip")
+    varied = ["loss", "theta", "clipping", "init", "last_scale"]
+    scores = paper.final(histories).groupby(varied).psnr.mean().reset_index()
+    assert "It is the default" in paper.setting_verdict(scores, 0)
+
+
+def test_readmes_table_is_the_ledgers():
+    readme = (runs.ROOT / "README.md").read_text()
+    histories = {p: train_all(experiments.depth(p), missing="skip") for p in ("cpu", "paper")}
+    assert paper.with_table(readme, histories) == readme
+    seed = histories["cpu"].copy()
+    seed["psnr"] += 1
+    assert paper.with_table(readme, histories | {"cpu": seed}) != readme
+
+
+def test_readmes_table_shows_mean_spread_and_gaps():
+    rows = [["a", 5, 0, 9, "Set5", 2, 36.0], ["b", 5, 1, 9, "Set5", 2, 36.2]]
+    text = paper.with_table("top <!-- table -->old<!-- /table --> end", {"x": histories(*rows)})
+    assert "| depth 5, ×2 | 36.45 | 36.10 ± 0.14 (2 seeds) |" in text
+    assert "| depth 20, ×4 | 30.95 | not run |" in text
+    assert text.startswith("top")
+    assert text.endswith(" end")
+    assert "old" not in text

@@ -4,6 +4,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+from .train import TrainConfig
+
 TABLES = {
     "figure3": "paper_figure3_depth.csv",  # read off the published plot, ±0.01 dB
     "table3": "paper_table3_benchmark.csv",
@@ -85,6 +87,34 @@ def depth_verdict(gains):
         f"{'' if seeds == 1 else ' by more than twice the standard error'}, by "
         f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB "
         f"({seeds} seed{'s' if seeds > 1 else ''}).{caveat}"
+    )
+
+
+def setting_verdict(scores, bicubic):
+    """Return in a sentence which setting won the search, and whether it is the default.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        A row a setting: columns named as fields of `vdsr.TrainConfig`, and psnr in dB.
+    bicubic : float
+        PSNR in dB of interpolation alone, on the same images.
+    """
+    rule = scores[scores.clipping == "adjustable"]
+    if rule.empty:
+        return "Not run."
+    best = rule.loc[rule.psnr.idxmax()]
+    settings = best.drop("psnr")
+    default = all(getattr(TrainConfig(), name) == value for name, value in settings.items())
+    others = scores[scores.clipping != "adjustable"].psnr.max()
+    return (
+        f"Of {len(rule)} settings with adjustable clipping, the best is "
+        f"{', '.join(f'{name} {value}' for name, value in settings.items())}: "
+        f"{best.psnr:.2f} dB, {best.psnr - bicubic:.2f} dB above bicubic; the worst "
+        f"is {best.psnr - rule.psnr.min():.2f} dB below it. "
+        + ("" if pd.isna(others) else f"Other clipping reaches {others:.2f} dB. ")
+        + f"It is {'' if default else 'not '}the default. One seed, so that differences of a "
+        f"few hundredths of a decibel decide nothing."
     )
 
 
