@@ -120,3 +120,52 @@ def test_readmes_table_shows_mean_spread_and_gaps():
     assert text.startswith("top")
     assert text.endswith(" end")
     assert "old" not in text
+
+
+def table1_rows(*psnr):
+    """Histories of two kinds of network at one learning rate, in a schedule of 8 epochs."""
+    kinds = [(True, 1), (True, 8), (False, 1), (False, 8)]
+    rows = [
+        {"run": str(r), "residual": r, "learning_rate": 0.1, "epoch": e, "epochs": 8,
+         "seed": 0, "psnr": p}
+        for (r, e), p in zip(kinds, psnr, strict=True)
+    ]  # fmt: skip
+    return paper.as_table1(pd.DataFrame(rows))
+
+
+def test_residual_table_and_verdict_follow_the_rows():
+    scores = table1_rows(36, 37, 30, 36.5)
+    table = paper.beside(scores, paper.table("table1"), ["learning_rate", "network", "epoch"])
+    row = table.set_index(["learning_rate", "network", "epoch"]).loc[(0.1, "non-residual", 10)]
+    assert (row.paper, row.ours, row.seeds) == (27.42, 30, 1)
+    assert row.difference == pytest.approx(2.58)
+    assert len(table) == 24
+    assert table.ours.notna().sum() == 4
+    assert paper.residual_verdict(scores).startswith(
+        "Reproduced: residual networks lead early by 6.00"
+    )
+    assert paper.residual_verdict(table1_rows(36, 36, 30, 37)).startswith("Partly")
+    assert paper.residual_verdict(table1_rows(30, 36, 31, 37)).startswith("Not reproduced")
+    assert paper.residual_verdict(scores[:2]).startswith("Not run")
+
+
+def test_scales_verdict_follows_the_rows():
+    bicubic = {2: 33, 3: 30}
+    good = {"2": (37, 30), "3": (32, 33), "2 3 4": (37, 33.2)}
+    rows = [
+        {"run": scales, "scales": scales, "scale": scale, "step": 1, "seed": 0, "psnr": psnr}
+        for scales, pair in good.items()
+        for scale, psnr in zip((2, 3), pair, strict=True)
+    ]
+    scores = paper.as_table2(pd.DataFrame(rows))
+    assert set(scores.train_scales) == {"2", "3", "2,3,4"}
+    verdict = paper.scales_verdict(scores, bicubic)
+    assert verdict.startswith("Reproduced")
+    assert "-1.00 to +0.00 dB from bicubic" in verdict
+    assert "+0.00 to +0.20 dB from the single-scale ones" in verdict
+    scores.loc[scores.train_scales == "2,3,4", "psnr"] -= 1
+    assert paper.scales_verdict(scores, bicubic).startswith("Partly")
+    assert paper.scales_verdict(scores[:4], bicubic).startswith("Not run")
+    table = paper.beside(scores, paper.table("table2"), ["train_scales", "test_scale"])
+    assert table.set_index(["train_scales", "test_scale"]).paper["3", 2] == 30.05
+    assert table.ours.notna().sum() == 6

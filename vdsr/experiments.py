@@ -34,6 +34,9 @@ PRESETS = {
 }  # fmt: skip
 
 
+SEEDS = {"smoke": 1, "quick": 1, "cpu": 1, "paper": 3}
+
+
 def preset_config(preset):
     """Return the name of a preset, ``"auto"`` resolved, and the config its studies start from.
 
@@ -89,8 +92,7 @@ def depth(preset):
         "cpu": (5, 20, 10),
         "paper": (5, 20, 10, 15, 12, 7, 17, 16, 6, 8, 9, 11, 13, 14, 18, 19),
     }[preset]
-    seeds = {"smoke": 1, "quick": 1, "cpu": 1, "paper": 3}[preset]
-    return [replace(base, depth=d, seed=s) for s in range(seeds) for d in depths]
+    return [replace(base, depth=d, seed=s) for s in range(SEEDS[preset]) for d in depths]
 
 
 def theta(preset):
@@ -119,5 +121,44 @@ def theta(preset):
     return [replace(base, **reference | variation) for variation in variations]
 
 
-# Each is asked by the notebook of its name.
-STUDIES = {"search_theta": theta, "ablation_depth": depth}
+def residual(preset):
+    """Return the runs of Table 1 and Figure 4: with and without residual learning, at ×2.
+
+    At each of three learning rates, as the paper, for its claim is about high ones.
+    """
+    preset, base = preset_config(preset)
+    depth = {"smoke": 3, "quick": 5}.get(preset, 10)
+    base = replace(base, depth=depth, scales=(2,), eval_scales=(2,))
+    rates = (0.1, 0.01) if preset == "smoke" else (0.1, 0.01, 0.001)
+    return [
+        replace(base, residual=residual, learning_rate=rate, seed=seed)
+        for seed in range(SEEDS[preset])
+        for rate in rates
+        for residual in (True, False)
+    ]
+
+
+def scales(preset):
+    """Return the runs of Table 2 and Figure 5: networks for one, two and three scales.
+
+    Each is scored at whole and fractional scales, those it was trained for or not.
+    """
+    preset, base = preset_config(preset)
+    base = replace(base, eval_scales=(1.5, 2, 2.5, 3, 3.5, 4))
+    if preset in ("smoke", "quick"):
+        base = replace(base, depth=3 if preset == "smoke" else 5)
+    subsets = ((2, 3, 4), (3,), (2,), (4,), (2, 3), (2, 4), (3, 4))
+    return [
+        replace(base, scales=subset, seed=seed)
+        for seed in range(SEEDS[preset])
+        for subset in subsets
+    ]
+
+
+# Each is asked by the notebook of its name. The order is that of value: what is first is run first.
+STUDIES = {
+    "search_theta": theta,
+    "ablation_depth": depth,
+    "ablation_residual": residual,
+    "ablation_scales": scales,
+}

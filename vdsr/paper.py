@@ -8,6 +8,8 @@ from .train import TrainConfig
 
 TABLES = {
     "figure3": "paper_figure3_depth.csv",  # read off the published plot, ±0.01 dB
+    "table1": "paper_table1_residual.csv",
+    "table2": "paper_table2_scales.csv",
     "table3": "paper_table3_benchmark.csv",
 }
 
@@ -17,8 +19,10 @@ def table(name):
 
     Parameters
     ----------
-    name : {"figure3", "table3"}
+    name : {"figure3", "table1", "table2", "table3"}
         ``"figure3"``: PSNR on Set5 by scale and depth, one multi-scale network each.
+        ``"table1"``: PSNR on Set5 ×2 by learning rate, network and epoch.
+        ``"table2"``: PSNR on Set5 by the scales trained for and the scale tested.
         ``"table3"``: PSNR, SSIM and seconds by dataset, scale and method.
 
     Returns
@@ -33,6 +37,112 @@ def table(name):
 def final(histories):
     """Return the rows of `vdsr.train_all` that belong to the last step of each run."""
     return histories[histories.step == histories.groupby("run").step.transform("max")]
+
+
+def beside(scores, reported, by):
+    """Return the paper's values with ours beside them.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Ours: the columns of `by`, and psnr in dB; several rows of a kind are seeds.
+    reported : pandas.DataFrame
+        The paper's: the same columns, a row of a kind.
+    by : list of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each of the paper's: `by`, paper, ours (mean over seeds), sd, seeds, and
+        difference, ours less the paper's. What was not run is not a number.
+    """
+    groups = scores.groupby(by).psnr
+    ours = pd.DataFrame({"ours": groups.mean(), "sd": groups.std(), "seeds": groups.count()})
+    both = reported.set_index(by).psnr.rename("paper").to_frame().join(ours)
+    both["difference"] = both.ours - both.paper
+    return both.reset_index()
+
+
+def as_table1(histories):
+    """Return histories of the study of residual learning with Table 1's columns.
+
+    Epochs are counted as the paper's: in a schedule of 8 epochs, the first is its tenth.
+    """
+    return histories.assign(
+        network=histories.residual.map({True: "residual", False: "non-residual"}),
+        epoch=80 * histories.epoch // histories.epochs,
+    )
+
+
+def as_table2(histories):
+    """Return the final rows of the study of scales with Table 2's columns."""
+    scores = final(histories)
+    return scores.assign(train_scales=scores.scales.str.replace(" ", ","), test_scale=scores.scale)
+
+
+def residual_verdict(scores):
+    """Return in a sentence whether residual networks were sooner and better.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `as_table1`.
+    """
+    mean = scores.groupby(["learning_rate", "epoch", "network"]).psnr.mean().unstack()
+    mean = mean.reindex(columns=["residual", "non-residual"]).dropna()
+    if mean.empty:
+        return "Not run: it takes both kinds of network."
+    lead = mean["residual"] - mean["non-residual"]
+    first, last = lead.groupby("learning_rate").first(), lead.groupby("learning_rate").last()
+    better = int((first > 0).sum() + (last > 0).sum())
+    held = {0: "Not reproduced", 2 * len(first): "Reproduced"}.get(better, "Partly reproduced")
+    return (
+        f"{held}: residual networks lead early by {first.min():.2f} to {first.max():.2f} dB, and "
+        f"at the end by {last.min():.2f} to {last.max():.2f} dB, over "
+        f"{len(first)} learning rate{'s' if len(first) > 1 else ''}."
+        f"{_seeds(scores)}"
+    )
+
+
+def scales_verdict(scores, bicubic):
+    """Return in a sentence how one scale's network does at others, and one network at all.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `as_table2`.
+    bicubic : dict of float to float
+        PSNR in dB of interpolation, by scale, on the same images.
+    """
+    mean = scores.groupby(["train_scales", "test_scale"]).psnr.mean().unstack("test_scale")
+    single = {scale: f"{scale:g}" for scale in mean if f"{scale:g}" in mean.index}
+    every = mean.index[mean.index.str.count(",") == 2]
+    if len(single) < 2 or every.empty:
+        return "Not run: it takes networks of single scales and one of all three."
+    elsewhere = [
+        mean.loc[name, other] - bicubic[other]
+        for scale, name in single.items()
+        for other in single
+        if other != scale
+    ]
+    lead = [mean.loc[every[0], scale] - mean.loc[name, scale] for scale, name in single.items()]
+    lost = sum(gain < 0.1 for gain in elsewhere)
+    kept = sum(gain > -0.1 for gain in lead)
+    whole = lost == len(elsewhere) and kept == len(lead)
+    held = "Reproduced" if whole else "Partly reproduced" if lost or kept else "Not reproduced"
+    return (
+        f"{held}: at scales it was not trained for, a single-scale network is "
+        f"{min(elsewhere):+.2f} to {max(elsewhere):+.2f} dB from bicubic, and no better than it "
+        f"(by less than 0.1 dB) in {lost} of {len(elsewhere)} cases. One network for all is "
+        f"{min(lead):+.2f} to {max(lead):+.2f} dB from the single-scale ones, and not worse "
+        f"(by 0.1 dB or more) at {kept} of {len(lead)} scales.{_seeds(scores)}"
+    )
+
+
+def _seeds(scores):
+    """Return the sentence that a verdict on few seeds must end with."""
+    seeds = scores.seed.nunique()
+    return " One seed cannot tell a gain from chance." if seeds == 1 else f" {seeds} seeds."
 
 
 def depth_gain(histories):

@@ -92,3 +92,69 @@ def learning_curves(scores, by, bicubic):
     axis.set(xlabel="training steps", ylabel="PSNR (dB)")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def residual_curves(scores, paper=None):
+    """Draw PSNR against epochs with and without residual learning, a panel a learning rate.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns learning_rate, network, epoch, psnr (dB); several rows of a kind are seeds,
+        drawn as mean and standard deviation.
+    paper : pandas.DataFrame, optional
+        The paper's values, same columns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rates = sorted((paper if scores.empty else scores).learning_rate.unique(), reverse=True)
+    figure, axes = plt.subplots(
+        1, len(rates), figsize=(3.6 * len(rates), 3.4), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, rate in zip(axes[0], rates, strict=True):
+        for network, colour in zip(("residual", "non-residual"), COLOURS, strict=False):
+            ours = scores[(scores.learning_rate == rate) & (scores.network == network)]
+            if not ours.empty:
+                sns.lineplot(
+                    ours, x="epoch", y="psnr", errorbar="sd", color=colour, label=network,
+                    ax=axis, legend=False,
+                )  # fmt: skip
+            if paper is not None:
+                line = paper[(paper.learning_rate == rate) & (paper.network == network)]
+                style = PAPER | {"linestyle": "--" if network == "residual" else ":"}
+                axis.plot(line.epoch, line.psnr, label=f"paper, {network}", **style)
+        axis.set(title=f"learning rate {rate:g}", xlabel="epoch, of 80", ylabel="")
+    axes[0, 0].set_ylabel("PSNR (dB)")
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def scale_curves(scores, bicubic):
+    """Draw the gain over bicubic against the scale tested, a line for each set trained for.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns train_scales, test_scale, psnr (dB); several rows of a kind are seeds, drawn
+        as mean and standard deviation.
+    bicubic : dict of float to float
+        PSNR in dB of interpolation, by scale.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
+    axis.axhline(0, color="#777777", linestyle=":", label="bicubic")
+    if not scores.empty:
+        gain = scores.assign(gain=scores.psnr - scores.test_scale.map(bicubic))
+        sns.lineplot(
+            gain, x="test_scale", y="gain", hue="train_scales", style="train_scales",
+            markers=True, errorbar="sd", ax=axis,
+        )  # fmt: skip
+    axis.set(xlabel="scale tested", ylabel="gain over bicubic (dB)")
+    axis.legend(title="trained for", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

@@ -200,7 +200,9 @@ class Trainer:
                 self._save()
                 saved = monotonic()
             if progress is not None:
-                progress.set_postfix(loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}")
+                progress.set_postfix(
+                    loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}", refresh=False
+                )
                 progress.update(n)
             if late and not self.finished:
                 raise OutOfTime(f"stopped at step {self.step} of {self.total_steps}")
