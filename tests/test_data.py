@@ -11,7 +11,7 @@ from vdsr import data, load_images
 
 @pytest.fixture
 def origin(tmp_path, monkeypatch):
-    """A registry of one file on a server of our own; returns the file at its origin."""
+    """A registry of one file under eight names, on a server of our own; returns the file."""
     source = tmp_path / "origin" / "weights"
     source.mkdir(parents=True)
     file = source / "net.mat"
@@ -29,7 +29,7 @@ def origin(tmp_path, monkeypatch):
     table = pd.DataFrame(
         {"sha256": hashlib.sha256(b"weights").hexdigest(),
          "url": f"http://127.0.0.1:{server.server_port}/net.mat"},
-        index=["weights/net.mat"],
+        index=["weights/net.mat", *(f"new/folder/{i}.mat" for i in range(7))],
     )  # fmt: skip
     monkeypatch.setattr(data, "_registry", lambda: table)
     monkeypatch.setenv("VDSR_DATA_DIR", str(tmp_path / "cache"))
@@ -43,6 +43,11 @@ def test_downloads_once(origin):
     assert path.read_bytes() == b"weights"
     origin.unlink()
     assert data.fetch(["weights/net.mat"]) == [path]
+
+
+def test_many_at_once_into_a_new_folder(origin):
+    paths = data.fetch([*data._registry().index])
+    assert [p.read_bytes() for p in paths] == [b"weights"] * 8
 
 
 def test_half_written_file_is_replaced(origin, tmp_path):

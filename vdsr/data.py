@@ -95,6 +95,8 @@ def fetch(paths):
         urls=table.url.to_dict(),
     )
     absent = [p for p in paths if not (store.abspath / p).exists()]
+    for path in absent:  # pooch's threads would race to do it
+        (store.abspath / path).parent.mkdir(parents=True, exist_ok=True)
     progress = tqdm(total=len(absent), desc="Downloading", unit="file", disable=None)
 
     def get(path):
