@@ -169,3 +169,18 @@ def test_scales_verdict_follows_the_rows():
     table = paper.beside(scores, paper.table("table2"), ["train_scales", "test_scale"])
     assert table.set_index(["train_scales", "test_scale"]).paper["3", 2] == 30.05
     assert table.ours.notna().sum() == 6
+
+
+def test_field_verdict_follows_the_rows():
+    rows = [
+        {"depth": 5, "field": field, "scale": scale, "seed": 0, "psnr": psnr}
+        for scale, line in ((2, (36, 36.5, 36.2)), (4, (30, 30.4, 29)))
+        for field, psnr in zip((11, 17, 29), line, strict=True)
+    ]
+    scores = pd.DataFrame(rows)
+    verdict = paper.field_verdict(scores)
+    assert verdict.startswith("Context alone helped: at equal depth")
+    assert "+0.40 to +0.50 dB from the narrowest, and better in 2 of 2" in verdict
+    scores.loc[scores.field > 11, "psnr"] = 0
+    assert paper.field_verdict(scores).startswith("Context alone did not help")
+    assert paper.field_verdict(scores[:1]).startswith("Not run")

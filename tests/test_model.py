@@ -5,7 +5,7 @@ from scipy.io import savemat
 from torch import nn
 
 from vdsr import VDSR, data, load_matconvnet, receptive_field
-from vdsr.model import he_init_
+from vdsr.model import field_sides, gradient_field, he_init_
 
 
 def count(model):
@@ -53,9 +53,38 @@ def test_receptive_field_is_what_a_pixel_sees(depth):
     assert ((x.grad[0, 0] != 0).any(0).sum()) == 2 * depth + 1
 
 
-@pytest.mark.parametrize("sizes", [{"depth": 1}, {"width": 0}])
+def test_dilation_widens_the_field_of_the_same_weights():
+    model = VDSR(5, 4, dilation=3)
+    assert count(model) == count(VDSR(5, 4))
+    assert model(torch.zeros(1, 1, 7, 9)).shape == (1, 1, 7, 9)
+    assert receptive_field(model) == receptive_field(5, dilation=3) == 1 + 2 * 2 + 3 * 2 * 3
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize(("depth", "dilation"), [(2, 1), (6, 1), (5, 2)])
+def test_gradient_field_measures_the_receptive_field(depth, dilation, residual):
+    model = VDSR(depth, 8, residual, dilation)
+    he_init_(model, generator=torch.Generator().manual_seed(0))
+    ilr = torch.rand(4, 1, 25, 25, generator=torch.Generator().manual_seed(1))
+    field = gradient_field(model, ilr)
+    assert field.shape == (25, 25)
+    assert field.max() == 1
+    theoretical, effective = field_sides(field)
+    assert theoretical == receptive_field(model)
+    assert 1 < effective <= theoretical
+
+
+def test_field_sides_by_hand():
+    field = np.zeros((7, 7))
+    field[3, 3], field[2, 2], field[3, 5] = 8.0, 1.5, 0.5
+    assert field_sides(field) == (5, 3)
+    field[3, 3] = 100
+    assert field_sides(field) == (5, 1)
+
+
+@pytest.mark.parametrize("sizes", [{"depth": 1}, {"width": 0}, {"dilation": 0}])
 def test_impossible_sizes(sizes):
-    with pytest.raises(ValueError, match="depth >= 2 and width >= 1"):
+    with pytest.raises(ValueError, match="depth >= 2, width >= 1 and dilation >= 1"):
         VDSR(**sizes)
 
 

@@ -44,6 +44,11 @@ def test_identity_is_config_data_and_recipe(monkeypatch):
     assert len(ids) == 5
 
 
+def test_a_new_fields_old_value_leaves_identities_alone():
+    assert runs.run_id(replace(TINY, dilation=1)) == runs.run_id(TINY)
+    assert runs.run_id(replace(TINY, dilation=2)) != runs.run_id(TINY)
+
+
 def test_identity_does_not_drift():
     """The committed ledger's runs are still the runs that today's configs ask for."""
     table = pd.read_csv(RECORDED, dtype={"run": str})

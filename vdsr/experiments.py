@@ -155,10 +155,27 @@ def scales(preset):
     ]
 
 
+def receptive_field(preset):
+    """Return runs that widen the receptive field at equal depth and weights, by dilation."""
+    preset, base = preset_config(preset)
+    kinds = {
+        "smoke": ((3, 1), (3, 2)),
+        "quick": ((5, 1), (5, 2), (5, 4)),
+        "cpu": ((5, 1), (5, 2), (5, 4)),
+        "paper": ((5, 1), (5, 2), (5, 3), (5, 4), (10, 1), (10, 2), (10, 3)),
+    }[preset]
+    return [
+        replace(base, depth=depth, dilation=dilation, seed=seed)
+        for seed in range(SEEDS[preset])
+        for depth, dilation in kinds
+    ]
+
+
 # Each is asked by the notebook of its name. The order is that of value: what is first is run first.
 STUDIES = {
     "search_theta": theta,
     "ablation_depth": depth,
     "ablation_residual": residual,
     "ablation_scales": scales,
+    "ablation_receptive_field": receptive_field,
 }

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from scipy.io import loadmat
 from torch import nn
@@ -21,16 +22,24 @@ class VDSR(nn.Module):
         Number of filters of all but the last convolution.
     residual : bool
         Whether the input is added to the output (§3.2).
+    dilation : int
+        Spacing of the taps of all but the first and last convolution, 1 in the paper. More
+        widens the receptive field of the same weights.
     """
 
-    def __init__(self, depth=20, width=64, residual=True):
+    def __init__(self, depth=20, width=64, residual=True, dilation=1):
         super().__init__()
-        if depth < 2 or width < 1:
-            raise ValueError(f"VDSR needs depth >= 2 and width >= 1, got {depth} and {width}")
+        if depth < 2 or width < 1 or dilation < 1:
+            raise ValueError(
+                f"VDSR needs depth >= 2, width >= 1 and dilation >= 1, "
+                f"got {depth}, {width} and {dilation}"
+            )
         channels = [1, *[width] * (depth - 1), 1]
+        spacing = [1, *[dilation] * (depth - 2), 1]
         layers = []
-        for fan_in, fan_out in pairwise(channels):
-            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.ReLU(inplace=True)]
+        for (fan_in, fan_out), d in zip(pairwise(channels), spacing, strict=True):
+            convolution = nn.Conv2d(fan_in, fan_out, 3, padding=d, dilation=d)
+            layers += [convolution, nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
         self.residual = residual
 
@@ -63,7 +72,7 @@ def he_init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
         convolutions[-1].weight.mul_(last_scale)
 
 
-def receptive_field(model_or_depth):
+def receptive_field(model_or_depth, dilation=1):
     """Return the side in pixels of the input region that one output pixel sees.
 
     Parameters
@@ -71,11 +80,53 @@ def receptive_field(model_or_depth):
     model_or_depth : torch.nn.Module or int
         A network whose convolutions follow one another, or the depth D of a VDSR,
         whose field is 2·D + 1 (Kim et al. 2016, §3.3).
+    dilation : int
+        That of a VDSR given by its depth.
     """
-    if isinstance(model_or_depth, int):
-        return 2 * model_or_depth + 1
+    if not isinstance(model_or_depth, nn.Module):
+        return 2 * (2 + dilation * (model_or_depth - 2)) + 1
     convolutions = [m for m in model_or_depth.modules() if isinstance(m, nn.Conv2d)]
     return 1 + sum(c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions)
+
+
+def gradient_field(model, ilr):
+    """Return how much the residual at the centre depends on each input pixel.
+
+    Parameters
+    ----------
+    model : VDSR
+    ilr : Tensor of float32, (N, 1, S, S)
+        Inputs in [0, 1], S odd.
+
+    Returns
+    -------
+    ndarray of float64, (S, S)
+        Mean over the inputs of the gradient's magnitude, largest value 1.
+    """
+    ilr = ilr.clone().requires_grad_()
+    out = model(ilr) - ilr if model.residual else model(ilr)
+    centre = ilr.shape[-1] // 2
+    [gradient] = torch.autograd.grad(out[..., centre, centre].sum(), ilr)
+    field = gradient.abs().mean((0, 1)).double().numpy()
+    return field / field.max()
+
+
+def field_sides(field):
+    """Return two sides in pixels of the centred square that matters in a gradient field.
+
+    Parameters
+    ----------
+    field : ndarray, (S, S)
+        From `gradient_field`.
+
+    Returns
+    -------
+    theoretical, effective : int
+        Sides of the smallest centred squares that hold all, and nine tenths, of the sum.
+    """
+    distance = np.abs(np.indices(field.shape) - len(field) // 2).max(axis=0)
+    share = np.bincount(distance.ravel(), field.ravel()).cumsum() / field.sum()
+    return 2 * int(distance[field > 0].max()) + 1, 2 * int(np.argmax(share >= 0.9)) + 1
 
 
 def load_matconvnet(path):

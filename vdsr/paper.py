@@ -139,6 +139,32 @@ def scales_verdict(scores, bicubic):
     )
 
 
+def field_verdict(scores):
+    """Return in a sentence what a wider field was worth at equal depth.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns depth, field (pixels), scale, psnr (dB), seed.
+    """
+    mean = scores.groupby(["scale", "depth", "field"]).psnr.mean()
+    gains = []
+    for (_, _), line in mean.groupby(["scale", "depth"]):
+        if len(line) > 1:
+            gains.append(line.iloc[1:].max() - line.iloc[0])
+    if not gains:
+        return "Not run: it takes two fields of one depth."
+    better = sum(gain > 0 for gain in gains)
+    held = {0: "Context alone did not help", len(gains): "Context alone helped"}.get(
+        better, "Context alone helped in part"
+    )
+    return (
+        f"{held}: at equal depth and weights, the best of the wider fields is "
+        f"{min(gains):+.2f} to {max(gains):+.2f} dB from the narrowest, and better in {better} "
+        f"of {len(gains)} cases.{_seeds(scores)}"
+    )
+
+
 def _seeds(scores):
     """Return the sentence that a verdict on few seeds must end with."""
     seeds = scores.seed.nunique()

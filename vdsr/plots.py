@@ -1,6 +1,7 @@
 """House style, and one function for each kind of figure."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 
 # The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight.
@@ -158,3 +159,54 @@ def scale_curves(scores, bicubic):
     axis.set(xlabel="scale tested", ylabel="gain over bicubic (dB)")
     axis.legend(title="trained for", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def field_pictures(fields):
+    """Draw gradient fields side by side, on a logarithmic scale.
+
+    Parameters
+    ----------
+    fields : dict of str to ndarray, (S, S)
+        Title to field, from `vdsr.model.gradient_field`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(
+        1, len(fields), figsize=(2.6 * len(fields), 2.9), squeeze=False, layout="constrained"
+    )
+    for axis, (title, field) in zip(axes[0], fields.items(), strict=True):
+        radius = len(field) / 2
+        picture = axis.imshow(
+            np.log10(np.maximum(field, 1e-6)), cmap="cividis", vmin=-6, vmax=0,
+            extent=(-radius, radius, radius, -radius),
+        )  # fmt: skip
+        axis.set_title(title, fontsize="small")
+        axis.grid(False)
+    axes[0, 0].set_ylabel("pixels from the centre")
+    figure.colorbar(picture, ax=axes[0, -1], label="log₁₀ of the gradient")
+    return figure
+
+
+def field_curves(scores):
+    """Draw PSNR against the side of the receptive field: a panel a scale, a line a depth.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns field (pixels), depth, scale, psnr (dB); several rows of a kind are seeds,
+        drawn as mean and standard deviation.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    grid = sns.relplot(
+        scores, x="field", y="psnr", hue="depth", style="depth", col="scale", kind="line",
+        markers=True, errorbar="sd", err_style="bars", palette=COLOURS[: scores.depth.nunique()],
+        height=3.2, facet_kws={"sharey": False},
+    )  # fmt: skip
+    grid.set_titles("×{col_name:g}")
+    grid.set_axis_labels("receptive field (pixels)", "PSNR (dB)")
+    return grid.figure

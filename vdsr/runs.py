@@ -22,7 +22,6 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from .data import data_hash
-from .model import VDSR
 from .train import TrainConfig, Trainer, load_checkpoint
 
 # Raised when the training code changes its meaning, lest older runs pass for new ones.
@@ -66,15 +65,20 @@ class Run:
                 f"vdsr.train(config, refresh=True) trains them again"
             )
         tensors, _ = load_checkpoint(path)
-        model = VDSR(self.config.depth, self.config.width, self.config.residual)
+        model = self.config.network()
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
         return model.eval()
 
 
 def run_id(config):
     """Return the identity of a run: a hash of its config, its data and the recipe."""
+    settings = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if f.metadata.get("before", ...) != getattr(config, f.name)
+    }
     names = (config.train_set, *config.eval_sets)
-    what = [RECIPE, asdict(config), {name: data_hash(name) for name in names}]
+    what = [RECIPE, settings, {name: data_hash(name) for name in names}]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -6,7 +6,6 @@ from time import monotonic
 
 from . import paper, runs
 from .experiments import STUDIES, depth
-from .model import VDSR
 from .train import OutOfTime
 
 
@@ -65,7 +64,7 @@ def run(names, preset, hours=None):
 
 def cost(config):
     """Return the work of a run in arbitrary units, for guessing how long it takes."""
-    weights = sum(p.numel() for p in VDSR(config.depth, config.width).parameters())
+    weights = sum(p.numel() for p in config.network().parameters())
     return weights * config.epochs * len(config.scales)
 
 

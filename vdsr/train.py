@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -55,14 +55,19 @@ class TrainConfig:
     eval_scales: tuple[float, ...] = (2, 3, 4)
     eval_epochs: int = 1  # how often to score the network
     seed: int = 0
+    # Fields added after runs were recorded carry the value that all of those had.
+    dilation: int = field(default=1, metadata={"before": 1})  # ours, to widen the field alone
 
     def __post_init__(self):
         """Refuse what cannot be trained, before anything is loaded."""
-        for field in fields(self):
-            value, allowed = getattr(self, field.name), get_args(field.type)
+        for each in fields(self):
+            value, allowed = getattr(self, each.name), get_args(each.type)
             if allowed and isinstance(allowed[0], str) and value not in allowed:
-                raise ValueError(f"{field.name} must be one of {allowed}, got {value!r}")
-        positive = "width patch_size batch_size epochs decay_epochs learning_rate theta eval_epochs"
+                raise ValueError(f"{each.name} must be one of {allowed}, got {value!r}")
+        positive = (
+            "width patch_size batch_size epochs decay_epochs learning_rate theta eval_epochs "
+            "dilation"
+        )
         for name in positive.split():
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
@@ -70,6 +75,10 @@ class TrainConfig:
             raise ValueError(f"depth must be at least 2, got {self.depth!r}")
         if not self.scales or min(self.scales) < 1:
             raise ValueError(f"scales must be factors of at least 1, got {self.scales!r}")
+
+    def network(self):
+        """Return the network to be trained, its weights not yet initialised."""
+        return VDSR(self.depth, self.width, self.residual, self.dilation)
 
     def learning_rate_at(self, epoch):
         """Return γ in an epoch, counted from 0."""
@@ -121,7 +130,7 @@ class Trainer:
         self.pixels = {"sum": 1, "patch": config.batch_size,
                        "pixel": config.batch_size * config.patch_size**2}[config.loss]  # fmt: skip
 
-        self.model = VDSR(config.depth, config.width, config.residual)
+        self.model = config.network()
         generator = torch.Generator().manual_seed(config.seed)
         he_init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
         self.model.to(self.device, memory_format=torch.channels_last)
