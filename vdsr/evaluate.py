@@ -72,9 +72,13 @@ def super_resolve(model, ilr):
     """Apply a model in float32 to a luminance plane (H, W), 0 to 255, and return the same kind."""
     device = next(model.parameters()).device
     x = torch.from_numpy(ilr / 255).to(device, torch.float32)[None, None]
-    # cuDNN would otherwise round products to TF32, which moves the third decimal of the PSNR.
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), ieee_float32():
         return model(x)[0, 0].double().cpu().numpy() * 255
+
+
+def ieee_float32():
+    """Return a context in which cuDNN keeps float32 products whole, not rounded to TF32."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def similarity(hr, sr):

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from .data import load_images
-from .evaluate import prepare, score
+from .evaluate import ieee_float32, prepare, score
 from .model import VDSR, he_init_
 from .patches import Patches
 
@@ -254,6 +254,7 @@ class Trainer:
             warnings.warn(f"CUDA graph capture failed, training runs slower: {error}", stacklevel=2)
             return self._one_step
 
+    @ieee_float32()
     def _one_step(self):
         """Batch, forward, backward, clip, update."""
         hr, ilr = self.patches.batch(self.order[self.cursor][0])
