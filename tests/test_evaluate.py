@@ -106,6 +106,18 @@ def test_untrained_network_and_fractional_scale():
     )
 
 
+def test_gpus_keep_cudnn_and_leave_tf32():
+    seen = []
+
+    class Look(VDSR):
+        def forward(self, x):
+            seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+            return super().forward(x)
+
+    evaluate(Look(2, 1), "samples-test", 2)
+    assert set(seen) == {(True, False)}
+
+
 def test_input_is_not_rounded():
     image = {"grey": np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)}
     hr, ilr = degrade(image["grey"].astype(float), 2)

@@ -1,9 +1,11 @@
 import json
+import os
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 import vdsr
 from vdsr import runs, study
@@ -81,8 +83,13 @@ def test_interrupted_run_continues_and_keeps_where_it_came_from(monkeypatch):
     with pytest.raises(OutOfTime):
         vdsr.train(TINY, deadline=0)
     monkeypatch.setattr(runs, "commit", lambda: ("def", True))
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    for _ in range(2):
+        with pytest.raises(OutOfTime):
+            vdsr.train(TINY, deadline=0)
     record = vdsr.train(TINY).record
     assert record["commit"] == "abc then def"
+    assert record["device"].count("threads") == 1
     assert record["dirty"]
     assert record["steps"] == 6
 
@@ -120,12 +127,20 @@ def test_uncommitted_code_is_not_recorded(monkeypatch):
 
 def test_train_all_is_one_tidy_table(elsewhere):
     configs = [TINY, replace(TINY, depth=2)]
-    assert vdsr.train_all(configs, missing="skip").empty
-    assert not elsewhere
     table = vdsr.train_all(configs)
     assert [*table.depth] == [3, 2]
     assert set(table.scales) == {"2 3"}
-    assert len(vdsr.train_all([*configs, replace(TINY, seed=5)], missing="skip")) == 2
+
+
+def test_skipping_shows_what_is_recorded_and_nothing_else(elsewhere):
+    vdsr.train(replace(TINY, depth=2))
+    run = vdsr.train(TINY)
+    runs.record(run, "smoke")
+    elsewhere.clear()
+    table = vdsr.train_all([TINY, replace(TINY, depth=2), replace(TINY, seed=5)], missing="skip")
+    assert [*table.run] == [run.id]
+    assert not elsewhere
+    assert vdsr.train_all([replace(TINY, seed=5)], missing="skip").empty
 
 
 @pytest.mark.parametrize(
@@ -178,13 +193,65 @@ def test_study_refuses_uncommitted_code(studies, elsewhere, monkeypatch, capsys)
     assert not elsewhere
 
 
-def test_copy_without_git_says_its_commit(monkeypatch):
+def test_copy_without_git_says_its_commit(monkeypatch, tmp_path):
     monkeypatch.undo()
-    runs.commit.cache_clear()
     monkeypatch.setenv("VDSR_COMMIT", "0123456789")
+    runs.commit.cache_clear()
+    assert runs.commit()[0] != "0123456789"  # this is a clone, and knows better
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    runs.commit.cache_clear()
     assert runs.commit() == ("0123456789", False)
     monkeypatch.delenv("VDSR_COMMIT")
     runs.commit.cache_clear()
-    monkeypatch.setattr(runs, "ROOT", runs.Path("/"))
     assert runs.commit() == ("unknown", True)
     runs.commit.cache_clear()
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    path = tmp_path / "runs" / f"{runs.run_id(TINY)}.lock"
+    path.parent.mkdir()
+    with FileLock(path), pytest.raises(RuntimeError, match="trained by another process"):
+        vdsr.train(TINY)
+
+
+def test_unfinished_refresh_of_a_recorded_run_has_no_model(tmp_path):
+    runs.record(vdsr.train(TINY), "smoke")
+    with pytest.raises(OutOfTime):
+        vdsr.train(TINY, refresh=True, deadline=0)
+    with pytest.raises(FileNotFoundError, match="not on this machine"):
+        _ = vdsr.train(TINY).model
+
+
+def test_killed_between_the_two_tables_counts_as_not_recorded(monkeypatch, tmp_path):
+    run = vdsr.train(TINY)
+    replace_file, done = os.replace, []
+
+    def killed(part, path):
+        if done:
+            raise KeyboardInterrupt
+        done.append(replace_file(part, path))
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.record(run, "smoke")
+    monkeypatch.setattr(os, "replace", replace_file)
+    assert runs.ledger()[0].empty
+    runs.record(run, "smoke")
+    assert len(runs.ledger()[1]) == 1
+
+
+def test_study_goes_on_after_a_run_that_diverges(studies, elsewhere, monkeypatch, capsys):
+    wild = replace(TINY, clipping="none", learning_rate=1e30)
+    monkeypatch.setitem(study.STUDIES, "one", lambda preset: [wild, TINY])
+    assert study.run(["one"], "smoke") == 1
+    assert "diverged: the loss or the weights are no longer finite" in capsys.readouterr().out
+    assert [*runs.ledger()[0].run] == [runs.run_id(TINY)]
+
+
+def test_study_trains_again_what_uncommitted_code_began(studies, elsewhere, monkeypatch):
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", True))
+    vdsr.train(TINY)
+    monkeypatch.setattr(runs, "commit", lambda: ("def", False))
+    assert study.run(["two"], "smoke") == 0
+    assert len(elsewhere) == 2
+    assert [*runs.ledger()[0].commit] == ["def"]

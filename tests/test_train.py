@@ -136,6 +136,15 @@ def test_update_is_sgd_with_momentum_and_weight_decay(tmp_path):
         assert trainer.losses[place] == pytest.approx(loss.item(), rel=1e-5)
 
 
+def test_weights_that_overflow_are_not_saved(tmp_path):
+    config = replace(TINY, clipping="none", learning_rate=1e38, batch_size=428, epochs=1)
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    assert trainer.total_steps == 1  # its loss, taken before the update, is finite
+    with pytest.raises(FloatingPointError, match=r"at step 1 .*none yet"):
+        trainer.fit()
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("loss", "factor"), [("sum", 64 * 41**2), ("patch", 41**2), ("pixel", 1)])
 def test_loss_normalisation(tmp_path, loss, factor):
     losses = []
@@ -194,12 +203,33 @@ def trained_on_gpu(config, path):
     ("field", "value"),
     [
         ("clipping", "global"), ("loss", "mean"), ("init", "he"), ("precision", "fp8"),
-        ("depth", 1), ("theta", 0), ("epochs", 0), ("scales", ()), ("scales", (0.5,)),
+        ("depth", 1), ("depth", 5.0), ("seed", -1), ("eval_sets", "Set5"), ("scales", 3),
+        ("residual", 1), ("theta", 0), ("epochs", 0), ("scales", ()), ("scales", (0.5,)),
     ],
 )  # fmt: skip
 def test_bad_config_names_the_field(field, value):
     with pytest.raises(ValueError, match=f"^{field} must be"):
         TrainConfig(**{field: value})
+
+
+def test_equal_scales_are_one_config():
+    assert TrainConfig(scales=[2.0, 2.5]).scales == (2, 2.5)
+    assert isinstance(TrainConfig(scales=[2.0]).scales[0], int)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+def test_step_that_cannot_be_captured_trains_all_the_same(tmp_path, monkeypatch):
+    plain = trained_on_gpu(replace(TINY, precision="float32"), tmp_path / "plain")
+    step = Trainer._one_step
+
+    def waiting(self):
+        step(self)
+        self.losses[0].item()
+
+    monkeypatch.setattr(Trainer, "_one_step", waiting)
+    with pytest.warns(UserWarning, match="training runs slower"):
+        eager = trained_on_gpu(replace(TINY, precision="float32"), tmp_path / "eager")
+    assert torch.allclose(weights(plain), weights(eager), atol=1e-5)
 
 
 def test_too_few_patches(tmp_path):

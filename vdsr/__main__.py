@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from . import bench, study
-from .experiments import PRESETS, STUDIES
+from .experiments import STUDIES
 
 
 def main(arguments=None):
@@ -19,7 +19,7 @@ def main(arguments=None):
     )
     command.add_argument("names", nargs="*", default=[*STUDIES], metavar="STUDY",
                          help=f"which studies: {', '.join(STUDIES)} (default: all)")  # fmt: skip
-    command.add_argument("--preset", choices=[*PRESETS], default="paper")
+    command.add_argument("--preset", choices=["cpu", "paper"], default="paper")
     command.add_argument("--hours", type=float, default=None, help="stop after this long")
     commands.add_parser("publish", help="show what is recorded: notebooks in results/, README")
     commands.add_parser("bench", help="time a training step against the machine's own speed")

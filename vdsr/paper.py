@@ -226,32 +226,34 @@ def depth_verdict(gains):
     )
 
 
-def setting_verdict(scores, bicubic):
-    """Return in a sentence which setting won the search, and whether it is the default.
+def setting_verdict(scores):
+    """Return a sentence for each series of the search: its winner, and where the default stands.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        A row a setting: columns named as fields of `vdsr.TrainConfig`, and psnr in dB.
-    bicubic : float
-        PSNR in dB of interpolation alone, on the same images.
+        A row a setting: columns named as fields of `vdsr.TrainConfig`, and gain, the PSNR over
+        that of bicubic interpolation in dB. A series is one depth and set of scales.
     """
-    rule = scores[scores.clipping == "adjustable"]
-    if rule.empty:
+    default = TrainConfig()
+    lines = []
+    for (depth, scales), series in scores.groupby(["depth", "scales"], sort=False):
+        rule = series[series.clipping == "adjustable"]
+        varied = [c for c in series if c not in ("depth", "scales", "gain", "clipping")]
+        best = rule.loc[rule.gain.idxmax()]
+        kept = rule[(rule[varied] == [getattr(default, c) for c in varied]).all(axis=1)].gain
+        stands = f"{best.gain - kept.iloc[0]:.2f} dB below it" if len(kept) else "not among them"
+        others = series[series.clipping != "adjustable"].gain
+        lines.append(
+            f"- Depth {depth}, trained for ×{scales.replace(' ', ' ×')}: of {len(rule)} settings "
+            f"with adjustable clipping, the best is "
+            f"{', '.join(f'{c} {best[c]}' for c in varied)}, {best.gain:+.2f} dB over "
+            f"bicubic; the worst is at {rule.gain.min():+.2f} dB. The default is {stands}."
+            + (f" Clipping the norm instead: {others.max():+.2f} dB." if len(others) else "")
+        )
+    if not lines:
         return "Not run."
-    best = rule.loc[rule.psnr.idxmax()]
-    settings = best.drop("psnr")
-    default = all(getattr(TrainConfig(), name) == value for name, value in settings.items())
-    others = scores[scores.clipping != "adjustable"].psnr.max()
-    return (
-        f"Of {len(rule)} settings with adjustable clipping, the best is "
-        f"{', '.join(f'{name} {value}' for name, value in settings.items())}: "
-        f"{best.psnr:.2f} dB, {best.psnr - bicubic:.2f} dB above bicubic; the worst "
-        f"is {best.psnr - rule.psnr.min():.2f} dB below it. "
-        + ("" if pd.isna(others) else f"Other clipping reaches {others:.2f} dB. ")
-        + f"It is {'' if default else 'not '}the default. One seed, so that differences of a "
-        f"few hundredths of a decibel decide nothing."
-    )
+    return "\n".join([*lines, "", "One seed each: a few hundredths of a decibel decide nothing."])
 
 
 def with_table(readme, histories):

@@ -68,29 +68,28 @@ def depth_curves(scores, paper=None):
     return figure
 
 
-def learning_curves(scores, by, bicubic):
-    """Draw PSNR against training steps, a line for each setting.
+def gain_curves(scores, by):
+    """Draw the gain over bicubic against training steps, a line for each setting.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns step, psnr (dB), and the one named by `by`.
+        Columns step, gain (dB), and the one named by `by`.
     by : str
         Column whose values are told apart; several rows of a step are averaged.
-    bicubic : float
-        PSNR in dB of interpolation alone, drawn as a line.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
-    axis.axhline(bicubic, color="#777777", linestyle=":", label="bicubic")
+    axis.axhline(0, color="#777777", linestyle=":", label="bicubic")
     if not scores.empty:
         sns.lineplot(
-            scores, x="step", y="psnr", hue=by, style=by, markers=True, errorbar=None, ax=axis
-        )
-    axis.set(xlabel="training steps", ylabel="PSNR (dB)")
+            scores, x="step", y="gain", hue=by, style=by, markers=True, errorbar=None, ax=axis,
+            palette=sns.color_palette(COLOURS, scores[by].nunique()),
+        )  # fmt: skip
+    axis.set(xlabel="training steps", ylabel="gain over bicubic (dB)")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

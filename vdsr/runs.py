@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .data import data_hash
-from .train import TrainConfig, Trainer, load_checkpoint
+from .train import TrainConfig, Trainer, load_checkpoint, load_metadata
 
 # Raised when the training code changes its meaning, lest older runs pass for new ones.
 RECIPE = 1
@@ -59,7 +59,7 @@ class Run:
     def model(self):
         """The trained network, on the CPU and in evaluation mode."""
         path = _checkpoint(self.id)
-        if not path.exists():
+        if not load_metadata(path).get("finished"):
             raise FileNotFoundError(
                 f"run {self.id} is recorded, but its weights are not on this machine; "
                 f"vdsr.train(config, refresh=True) trains them again"
@@ -103,16 +103,22 @@ def train(config, *, refresh=False, deadline=None):
         When the deadline passes before the end; the next call goes on.
     FloatingPointError
         When the loss stops being finite.
+    RuntimeError
+        When another process is training the run.
     """
     identity = run_id(config)
     if not refresh and (run := _recorded(identity, config)):
         return run
     path = _checkpoint(identity)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # two processes must not train one run
+    try:
+        lock = FileLock(path.with_suffix(".lock")).acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"run {identity} is being trained by another process") from None
+    with lock:
         if refresh:
             path.unlink(missing_ok=True)
-        if not (path.exists() and load_checkpoint(path)[1]["finished"]):
+        if not load_metadata(path).get("finished"):
             trainer = Trainer(config, path)
             trainer.record = _provenance(trainer)
             with tqdm(
@@ -120,7 +126,7 @@ def train(config, *, refresh=False, deadline=None):
                 desc=f"depth {config.depth}, seed {config.seed}", unit="step", dynamic_ncols=True,
             ) as progress:  # fmt: skip
                 trainer.fit(progress=progress, deadline=deadline)
-        metadata = load_checkpoint(path)[1]
+        metadata = load_metadata(path)
     history = pd.DataFrame(metadata["history"])
     history.insert(0, "run", identity)
     counted = {"steps": metadata["step"], "seconds": round(metadata["seconds"], 1)}
@@ -136,7 +142,7 @@ def train_all(configs, *, refresh=False, missing="train"):
     refresh : bool
         Train all of them again.
     missing : {"train", "skip"}
-        What to do about runs that are neither recorded nor finished here.
+        Whether runs that are not recorded are found here or trained, or are left out.
 
     Returns
     -------
@@ -155,9 +161,12 @@ def train_all(configs, *, refresh=False, missing="train"):
         raise ValueError(f"refresh must be true or false, got {refresh!r}")
     tables = []
     for config in configs:
-        if missing == "skip" and not is_finished(config):
+        if missing == "skip":
+            run = _recorded(run_id(config), config)
+        else:
+            run = train(config, refresh=refresh)
+        if run is None:
             continue
-        run = train(config, refresh=refresh)
         cells = {k: _cell(v) for k, v in asdict(run.config).items()}
         tables.append(run.history.assign(**cells))
     if tables:
@@ -165,13 +174,9 @@ def train_all(configs, *, refresh=False, missing="train"):
     return pd.DataFrame(columns=[*HISTORY, *(field.name for field in fields(TrainConfig))])
 
 
-def is_finished(config):
-    """Return whether a run is recorded or finished on this machine."""
-    identity = run_id(config)
-    path = _checkpoint(identity)
-    return bool(_recorded(identity, config)) or (
-        path.exists() and load_checkpoint(path)[1]["finished"]
-    )
+def is_dirty(identity):
+    """Return whether a run was begun here by code that is not committed."""
+    return load_metadata(_checkpoint(identity)).get("record", {}).get("dirty", False)
 
 
 def record(run, preset):
@@ -191,14 +196,15 @@ def record(run, preset):
     if run.record["dirty"]:
         raise ValueError(
             f"run {run.id} was made by code that is not committed and cannot be recorded; "
-            f"commit the changes in vdsr/ and train with refresh=True"
+            f"commit the changes in vdsr/ and use make study, which trains it again"
         )
     cells = {k: _cell(v) for k, v in asdict(run.config).items()}
     row = pd.DataFrame([{"run": run.id, "preset": preset, **cells, **run.record}])
-    with FileLock(_checkpoint("ledger").with_suffix(".lock")):
-        for name, rows in (("runs", row), ("scores", run.history)):
+    (ROOT / "results").mkdir(exist_ok=True)
+    with FileLock(ROOT / "results" / ".lock"):
+        # A run counts as recorded once it is in runs.csv, so its scores go first.
+        for name, rows in (("scores", run.history), ("runs", row)):
             path = ROOT / "results" / f"{name}.csv"
-            path.parent.mkdir(exist_ok=True)
             # All as text, so that rewriting the file changes no digit of an older row.
             rows = pd.read_csv(StringIO(rows.to_csv(index=False, float_format="%.6g")), dtype=str)
             if path.exists():
@@ -225,7 +231,7 @@ def ledger():
 def _read(path, changed):
     if changed is None:
         return pd.DataFrame(columns=["run"])
-    return pd.read_csv(path, dtype={"run": str, "scales": str, "eval_scales": str})
+    return pd.read_csv(path, dtype=dict.fromkeys(("run", "commit", "scales", "eval_scales"), str))
 
 
 def _recorded(identity, config):
@@ -260,7 +266,10 @@ def _provenance(trainer):
         "device": device, "arithmetic": "bf16" if trainer.bf16 else "float32",
     }  # fmt: skip
     before = trainer.record or now
-    joined = {k: now[k] if before[k] == now[k] else f"{before[k]} then {now[k]}" for k in now}
+    joined = {
+        k: before[k] if str(before[k]).endswith(str(now[k])) else f"{before[k]} then {now[k]}"
+        for k in now
+    }
     return joined | {"dirty": before["dirty"] or now["dirty"]}
 
 
@@ -270,14 +279,13 @@ def commit():
 
     Where there is no git, in a copied tree, ``VDSR_COMMIT`` says which commit it is a copy of.
     """
-    if name := os.environ.get("VDSR_COMMIT"):
-        return name, False
     git, quiet = ["git", "-C", str(ROOT)], {"text": True, "stderr": subprocess.DEVNULL}
     try:
         name = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], **quiet)
         status = subprocess.check_output([*git, "status", "--porcelain", "--", "vdsr"], **quiet)
     except (OSError, subprocess.CalledProcessError):  # not a clone
-        return "unknown", True
+        copied = os.environ.get("VDSR_COMMIT")
+        return copied or "unknown", not copied
     return name.strip(), bool(status)
 
 

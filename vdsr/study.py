@@ -40,13 +40,19 @@ def run(names, preset, hours=None):
     done = len(queue) - len(missing)
     print(f"{preset}: {done} runs recorded, {len(missing)} missing", flush=True)
     work = seconds = 0
+    diverged = False
     while missing:
         identity, config = next(iter(missing.items()))
         try:
-            run = runs.train(config, deadline=deadline)
+            run = runs.train(config, deadline=deadline, refresh=runs.is_dirty(identity))
         except OutOfTime as stop:
             print(f"{identity} {stop}; the same command goes on from there", flush=True)
             return 1
+        except FloatingPointError as error:
+            print(f"{identity} diverged: {error}", flush=True)
+            diverged = True
+            del missing[identity]
+            continue
         runs.record(run, preset)
         del missing[identity]
         work += cost(config)
@@ -59,7 +65,7 @@ def run(names, preset, hours=None):
             f"{len(missing)} missing, about {rest:.1f} hours at this speed",
             flush=True,
         )
-    return 0
+    return int(diverged)
 
 
 def cost(config):

@@ -62,8 +62,16 @@ class TrainConfig:
         """Refuse what cannot be trained, before anything is loaded."""
         for each in fields(self):
             value, allowed = getattr(self, each.name), get_args(each.type)
+            if each.type in (int, bool) and type(value) is not each.type:
+                raise ValueError(f"{each.name} must be of type {each.type.__name__}, got {value!r}")
+            if each.name.endswith(("scales", "sets")) and not isinstance(value, (tuple, list)):
+                raise ValueError(f"{each.name} must be a tuple, got {value!r}")
             if allowed and isinstance(allowed[0], str) and value not in allowed:
                 raise ValueError(f"{each.name} must be one of {allowed}, got {value!r}")
+        for name in ("scales", "eval_scales"):  # equal configs are one run, be it 2 or 2.0
+            scales = tuple(int(s) if s == int(s) else float(s) for s in getattr(self, name))
+            object.__setattr__(self, name, scales)
+        object.__setattr__(self, "eval_sets", tuple(self.eval_sets))
         positive = (
             "width patch_size batch_size epochs decay_epochs learning_rate theta eval_epochs "
             "dilation"
@@ -73,8 +81,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
         if self.depth < 2:
             raise ValueError(f"depth must be at least 2, got {self.depth!r}")
-        if not self.scales or min(self.scales) < 1:
-            raise ValueError(f"scales must be factors of at least 1, got {self.scales!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed!r}")
+        if not self.scales or min(*self.scales, *self.eval_scales) < 1:
+            raise ValueError(
+                f"scales must be factors of at least 1, got {self.scales!r}, {self.eval_scales!r}"
+            )
 
     def network(self):
         """Return the network to be trained, its weights not yet initialised."""
@@ -152,7 +164,7 @@ class Trainer:
         self.cursor = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
         self._run = None
-        self._stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.step = 0  # finished ones
         self.seconds = 0.0  # spent on training alone
         self.history = []
@@ -279,11 +291,14 @@ class Trainer:
                 clip_grad_norm_(self.parameters, theta)
 
     def _check(self, losses):
+        """Raise if a loss, or what the last update left, is not finite: it must not be saved."""
+        sums = torch.stack([t.detach().sum() for t in (*self.parameters, *self.momentum)])
         bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
+        if bad.size or not sums.isfinite().all():
+            step = self.step + (bad[0] + 1 if bad.size else len(losses))
             kept = self.checkpoint if self.checkpoint.exists() else "none yet"
             raise FloatingPointError(
-                f"the loss is {losses[bad[0]]} at step {self.step + bad[0] + 1} with learning "
+                f"the loss or the weights are no longer finite at step {step} with learning "
                 f"rate {self.rate:g}; a smaller theta or learning_rate may help. "
                 f"Last good checkpoint: {kept}"
             )
@@ -348,8 +363,15 @@ def load_checkpoint(path):
     """
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = {k: json.loads(v) for k, v in file.metadata().items()}
-    return tensors, metadata
+    return tensors, load_metadata(path)
+
+
+def load_metadata(path):
+    """Return the metadata of a checkpoint alone; an empty one if there is no such file."""
+    if not Path(path).exists():
+        return {}
+    with safe_open(path, "pt") as file:
+        return {k: json.loads(v) for k, v in file.metadata().items()}
 
 
 def _bf16_is_fast(device):
