@@ -47,9 +47,9 @@ class TrainConfig:
     learning_rate: float = 0.1  # §4.2
     momentum: float = 0.9  # §4.2
     weight_decay: float = 1e-4  # §4.2
-    loss: Literal["sum", "patch", "pixel"] = "sum"  # ours: what half the squared error is over
+    loss: Literal["sum", "patch", "pixel"] = "patch"  # ours: what half the squared error is over
     clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2
-    theta: float = 1e-4  # ours: bound of a step (adjustable), of an entry or of the norm
+    theta: float = 3e-5  # ours: bound of a step (adjustable), of an entry or of the norm
     precision: Literal["auto", "bf16", "float32"] = "auto"  # ours: bf16 where it is faster
     eval_sets: tuple[str, ...] = ("Set5",)
     eval_scales: tuple[float, ...] = (2, 3, 4)
