@@ -99,8 +99,8 @@ def theta(preset):
     """Return the search for what the paper leaves open: θ, the loss's normalisation, the init.
 
     Scored on BSD10, which is in no training and no test set. The first series trains twenty
-    layers for ×3 alone. Its winner turned out to leave ×2 noisy, so the second series, of five
-    layers, looks at all three scales.
+    layers for ×3 alone. Its winner proved unsteady at ×2, so the second series, of five layers,
+    looks at all three scales, and decides.
     """
     preset, base = preset_config(preset)
     first = {
