@@ -198,3 +198,15 @@ def test_field_verdict_follows_the_rows():
     scores.loc[scores.field > 11, "psnr"] = 0
     assert paper.field_verdict(scores).startswith("Context alone did not help")
     assert paper.field_verdict(scores[:1]).startswith("Not run")
+
+
+def test_caption_says_what_there_is():
+    configs = experiments.depth("paper")
+    assert experiments.caption("paper", configs, pd.DataFrame({"run": []})) == (
+        "Preset paper: not run yet (0 of 48 runs)."
+    )
+    rows = pd.DataFrame({"run": ["a", "a", "b"], "seed": [0, 0, 1], "step": [5, 1000, 9]})
+    assert experiments.caption("paper", configs, rows) == (
+        "Preset paper: 2 of 48 runs, of 9 to 1,000 steps of 64 patches from T91, "
+        "scored on Set5; 2 seeds."
+    )

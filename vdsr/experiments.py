@@ -70,15 +70,14 @@ def caption(preset, configs, histories):
     """
     if histories.empty:
         return f"Preset {preset}: not run yet (0 of {len(configs)} runs)."
-    first = configs[0]
     done, seeds = histories.run.nunique(), histories.seed.nunique()
     steps = histories.groupby("run").step.max()
     length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
-    scales = " ".join(f"×{s:g}" for s in first.scales)
+    first = configs[0]
     return (
-        f"Preset {preset}: trained on {first.train_set} ({scales}), {first.epochs} epochs or "
-        f"{length} steps of {first.batch_size} patches, scored on {', '.join(first.eval_sets)}; "
-        f"{done} of {len(configs)} runs, {seeds} seed{'s' if seeds > 1 else ''}."
+        f"Preset {preset}: {done} of {len(configs)} runs, of {length} steps of "
+        f"{first.batch_size} patches from {first.train_set}, scored on "
+        f"{', '.join(first.eval_sets)}; {seeds} seed{'s' if seeds > 1 else ''}."
     )
 
 
