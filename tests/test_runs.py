@@ -240,12 +240,22 @@ def test_killed_between_the_two_tables_counts_as_not_recorded(monkeypatch, tmp_p
     assert len(runs.ledger()[1]) == 1
 
 
-def test_study_goes_on_after_a_run_that_diverges(studies, elsewhere, monkeypatch, capsys):
+def test_a_run_that_diverges_is_a_result(studies, elsewhere, monkeypatch, capsys):
     wild = replace(TINY, clipping="none", learning_rate=1e30)
     monkeypatch.setitem(study.STUDIES, "one", lambda preset: [wild, TINY])
-    assert study.run(["one"], "smoke") == 1
-    assert "diverged: the loss or the weights are no longer finite" in capsys.readouterr().out
-    assert [*runs.ledger()[0].run] == [runs.run_id(TINY)]
+    assert study.run(["one"], "smoke") == 0
+    assert "no longer finite at step" in capsys.readouterr().out
+    assert len(elsewhere) == 2
+    for _ in range(2):  # as recorded, and as found here
+        with pytest.raises(FloatingPointError, match="no longer finite at step"):
+            vdsr.train(wild)
+        last = vdsr.train_all([wild]).iloc[-1]
+        assert pd.isna(last.psnr)
+        assert (last.step, last.scale) == (runs.attempt(wild).record["steps"], 2)
+        (runs.ROOT / "results" / "runs.csv").unlink(missing_ok=True)
+    assert len(elsewhere) == 2
+    with pytest.raises(FileNotFoundError):
+        _ = runs.attempt(wild).model
 
 
 def test_study_trains_again_what_uncommitted_code_began(studies, elsewhere, monkeypatch):

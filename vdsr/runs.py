@@ -46,14 +46,19 @@ class Run:
         One row a step × dataset × scale: run, step, epoch, train_loss (half the squared error
         of a pixel in [0, 1], mean over the epoch), dataset, scale, psnr (dB), ssim.
     record : dict
-        Where the run comes from: commit, dirty, torch, device, arithmetic, steps, and the
-        seconds of training, evaluation not counted.
+        Where the run comes from: commit, dirty, torch, device, arithmetic, steps, the seconds
+        of training, evaluation not counted, and how it diverged, if it did.
     """
 
     id: str
     config: TrainConfig
     history: pd.DataFrame
     record: dict
+
+    @property
+    def diverged(self):
+        """How the run ended if its loss or weights did not stay finite, else an empty string."""
+        return self.record["diverged"]
 
     @property
     def model(self):
@@ -106,6 +111,17 @@ def train(config, *, refresh=False, deadline=None):
     RuntimeError
         When another process is training the run.
     """
+    run = attempt(config, refresh=refresh, deadline=deadline)
+    if run.diverged:
+        raise FloatingPointError(run.diverged)
+    return run
+
+
+def attempt(config, *, refresh=False, deadline=None):
+    """Do as `train`, but return a run that diverged, too: for studies, that is a result.
+
+    Its history ends with the step of the divergence, where the scores are not a number.
+    """
     identity = run_id(config)
     if not refresh and (run := _recorded(identity, config)):
         return run
@@ -116,21 +132,34 @@ def train(config, *, refresh=False, deadline=None):
     except Timeout:
         raise RuntimeError(f"run {identity} is being trained by another process") from None
     with lock:
+        ended = path.with_suffix(".diverged")  # beside the last good checkpoint
         if refresh:
             path.unlink(missing_ok=True)
-        if not load_metadata(path).get("finished"):
+            ended.unlink(missing_ok=True)
+        if not ended.exists() and not load_metadata(path).get("finished"):
             trainer = Trainer(config, path)
             trainer.record = _provenance(trainer)
             with tqdm(
                 total=trainer.total_steps, initial=trainer.step, file=_terminal(), disable=None,
                 desc=f"depth {config.depth}, seed {config.seed}", unit="step", dynamic_ncols=True,
             ) as progress:  # fmt: skip
-                trainer.fit(progress=progress, deadline=deadline)
-        metadata = load_metadata(path)
-    history = pd.DataFrame(metadata["history"])
+                try:
+                    trainer.fit(progress=progress, deadline=deadline)
+                except FloatingPointError as error:
+                    write_text(ended, json.dumps(trainer.state() | {"diverged": str(error)}))
+        metadata = json.loads(ended.read_text()) if ended.exists() else load_metadata(path)
+    history = pd.DataFrame(metadata["history"], columns=HISTORY[1:])
+    if diverged := metadata.get("diverged", ""):
+        last = {"step": metadata["step"], "epoch": metadata["epoch"]}
+        rows = [
+            last | {"dataset": d, "scale": s} for d in config.eval_sets for s in config.eval_scales
+        ]
+        history = pd.DataFrame([*metadata["history"], *rows], columns=HISTORY[1:])
     history.insert(0, "run", identity)
-    counted = {"steps": metadata["step"], "seconds": round(metadata["seconds"], 1)}
-    return Run(identity, config, history, metadata["record"] | counted)
+    record = metadata["record"] | {
+        "steps": metadata["step"], "seconds": round(metadata["seconds"], 1), "diverged": diverged,
+    }  # fmt: skip
+    return Run(identity, config, history, record)
 
 
 def train_all(configs, *, refresh=False, missing="train"):
@@ -148,7 +177,7 @@ def train_all(configs, *, refresh=False, missing="train"):
     -------
     pandas.DataFrame
         The rows of `Run.history`, with the fields of the run's config as further columns.
-        Without rows if there is none.
+        Without rows if there is none. A run that diverged ends with scores not a number.
 
     Raises
     ------
@@ -164,7 +193,7 @@ def train_all(configs, *, refresh=False, missing="train"):
         if missing == "skip":
             run = _recorded(run_id(config), config)
         else:
-            run = train(config, refresh=refresh)
+            run = attempt(config, refresh=refresh)
         if run is None:
             continue
         cells = {k: _cell(v) for k, v in asdict(run.config).items()}
@@ -210,9 +239,7 @@ def record(run, preset):
             if path.exists():
                 old = pd.read_csv(path, dtype=str)
                 rows = pd.concat([old[old.run != run.id], rows], ignore_index=True)
-            part = path.with_suffix(".part")
-            rows.to_csv(part, index=False, lineterminator="\n")
-            os.replace(part, path)
+            write_text(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
 def ledger():
@@ -240,6 +267,7 @@ def _recorded(identity, config):
         return None
     row = runs[runs.run == identity].iloc[0].to_dict()
     record = {k: row[k] for k in row if k not in ("run", "preset", *asdict(config))}
+    record["diverged"] = record.get("diverged") if isinstance(record.get("diverged"), str) else ""
     history = scores[scores.run == identity].reset_index(drop=True)
     return Run(identity, config, history, record)
 
@@ -247,6 +275,13 @@ def _recorded(identity, config):
 def _checkpoint(identity):
     folder = Path(os.environ.get("VDSR_RUNS_DIR") or ROOT / "runs")
     return folder / f"{identity}.safetensors"
+
+
+def write_text(path, text):
+    """Write a file that appears whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 def _cell(value):

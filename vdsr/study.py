@@ -1,6 +1,5 @@
 """Working through the missing runs, in order of value, and showing what is recorded."""
 
-import os
 import sys
 from time import monotonic
 
@@ -40,32 +39,26 @@ def run(names, preset, hours=None):
     done = len(queue) - len(missing)
     print(f"{preset}: {done} runs recorded, {len(missing)} missing", flush=True)
     work = seconds = 0
-    diverged = False
     while missing:
         identity, config = next(iter(missing.items()))
         try:
-            run = runs.train(config, deadline=deadline, refresh=runs.is_dirty(identity))
+            run = runs.attempt(config, deadline=deadline, refresh=runs.is_dirty(identity))
         except OutOfTime as stop:
             print(f"{identity} {stop}; the same command goes on from there", flush=True)
             return 1
-        except FloatingPointError as error:
-            print(f"{identity} diverged: {error}", flush=True)
-            diverged = True
-            del missing[identity]
-            continue
         runs.record(run, preset)
         del missing[identity]
         work += cost(config)
         seconds += run.record["seconds"]
         last = run.history[run.history.step == run.history.step.max()]
-        scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f}" for r in last.itertuples())
+        scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f} dB" for r in last.itertuples())
         rest = sum(map(cost, missing.values())) / work * seconds / 3600
         print(
-            f"{identity} depth {config.depth}, seed {config.seed}: {scores} dB; "
+            f"{identity} depth {config.depth}, seed {config.seed}: {run.diverged or scores}; "
             f"{len(missing)} missing, about {rest:.1f} hours at this speed",
             flush=True,
         )
-    return int(diverged)
+    return 0
 
 
 def cost(config):
@@ -83,6 +76,7 @@ def publish():
     import nbformat  # these two are needed here alone, and not by importing the package
     import papermill
 
+    (runs.ROOT / "results" / "notebooks").mkdir(parents=True, exist_ok=True)
     known = set(runs.ledger()[0].run)
     for name, study in STUDIES.items():
         begun = any(runs.run_id(config) in known for config in study("paper"))
@@ -93,15 +87,10 @@ def publish():
         )
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             part.metadata.pop("papermill", None)
-        _write(runs.ROOT / "results" / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+        runs.write_text(
+            runs.ROOT / "results" / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook)
+        )
     readme = runs.ROOT / "README.md"
     histories = {p: runs.train_all(depth(p), missing="skip") for p in ("cpu", "paper")}
-    _write(readme, paper.with_table(readme.read_text(), histories))
+    runs.write_text(readme, paper.with_table(readme.read_text(), histories))
     return 0
-
-
-def _write(path, text):
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -176,6 +176,14 @@ class Trainer:
         """Whether the last step is done."""
         return self.step == self.total_steps
 
+    def state(self):
+        """Return all but the tensors: config, step, epoch, seconds, history, finished, record."""
+        return {
+            "config": asdict(self.config), "step": self.step,
+            "epoch": self.step // self.steps_per_epoch, "seconds": self.seconds,
+            "history": self.history, "finished": self.finished, "record": self.record,
+        }  # fmt: skip
+
     def fit(self, *, progress=None, deadline=None):
         """Train to the end of the schedule.
 
@@ -324,14 +332,10 @@ class Trainer:
             names = [n for n, _ in self.model.named_parameters()]
             tensors |= {f"momentum.{n}": m for n, m in zip(names, self.momentum, strict=True)}
             tensors["losses"] = self.losses
-        metadata = {
-            "config": asdict(self.config), "step": self.step, "seconds": self.seconds,
-            "history": self.history, "finished": self.finished, "record": self.record,
-        }  # fmt: skip
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         part = self.checkpoint.with_suffix(".part")
         tensors = {k: v.contiguous() for k, v in tensors.items()}
-        save_file(tensors, part, {k: json.dumps(v) for k, v in metadata.items()})
+        save_file(tensors, part, {k: json.dumps(v) for k, v in self.state().items()})
         os.replace(part, self.checkpoint)
 
     def _restore(self):
@@ -359,7 +363,7 @@ def load_checkpoint(path):
     tensors : dict of str to Tensor
         ``model.*`` and, in an unfinished run, ``momentum.*`` and the epoch's ``losses``.
     metadata : dict
-        config, step, seconds, history, finished, record.
+        From `Trainer.state`.
     """
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
