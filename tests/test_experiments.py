@@ -210,3 +210,24 @@ def test_caption_says_what_there_is():
         "Preset paper: 2 of 48 runs, of 9 to 1,000 steps of 64 patches from T91, "
         "scored on Set5; 2 seeds."
     )
+
+
+def test_clipping_verdict_follows_the_rows():
+    rows = [
+        (0.1, "adjustable", 36.0), (0.1, "none", float("nan")), (0.1, "norm", 36.5),
+        (0.01, "adjustable", 35.0), (0.01, "none", 34.0),
+    ]  # fmt: skip
+    scores = pd.DataFrame(rows, columns=["learning_rate", "clipping", "psnr"]).assign(seed=0)
+    verdict = paper.clipping_verdict(scores)
+    assert "rate 0.1, against adjustable clipping: none diverges, norm +0.50 dB." in verdict
+    assert "rate 0.01, against adjustable clipping: none -1.00 dB." in verdict
+    assert paper.clipping_verdict(scores[:1]).startswith("Not run")
+
+
+def test_init_verdict_follows_the_rows():
+    rows = [("fan_in", 1.0, 34.0), ("fan_out", 0.1, 35.0), ("normal", 1.0, 33.5)]
+    scores = pd.DataFrame(rows, columns=["init", "last_scale", "psnr"]).assign(seed=0)
+    verdict = paper.init_verdict(scores)
+    assert "fan_out with the last layer times 0.1 ends best, 1.00 dB before" in verdict
+    assert "normal with the last layer times 1 ends 1.50 dB behind" in verdict
+    assert paper.init_verdict(scores[:1]).startswith("Not run")

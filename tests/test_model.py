@@ -5,7 +5,7 @@ from scipy.io import savemat
 from torch import nn
 
 from vdsr import VDSR, data, load_matconvnet, receptive_field
-from vdsr.model import field_sides, gradient_field, he_init_
+from vdsr.model import field_sides, gradient_field, init_, layer_magnitudes
 
 
 def count(model):
@@ -32,14 +32,37 @@ def test_residual_adds_the_input():
 @pytest.mark.parametrize(("mode", "last"), [("fan_in", 2 / 576), ("fan_out", 2 / 9)])
 def test_he_initialisation(mode, last):
     model = VDSR(6)
-    he_init_(model, mode=mode, generator=torch.Generator().manual_seed(0))
+    init_(model, mode=mode, generator=torch.Generator().manual_seed(0))
     weights = [m.weight for m in model.layers if isinstance(m, nn.Conv2d)]
     assert weights[2].var().item() == pytest.approx(2 / 576, rel=0.05)
     assert weights[-1].var().item() == pytest.approx(last, rel=0.15)
     assert all((m.bias == 0).all() for m in model.layers if isinstance(m, nn.Conv2d))
     scaled = VDSR(6)
-    he_init_(scaled, mode=mode, last_scale=0.1, generator=torch.Generator().manual_seed(0))
+    init_(scaled, mode=mode, last_scale=0.1, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(scaled.layers[-1].weight, 0.1 * weights[-1])
+
+
+def test_srcnns_initialisation():
+    model = VDSR(6)
+    init_(model, mode="normal", generator=torch.Generator().manual_seed(0))
+    assert model.layers[4].weight.std().item() == pytest.approx(0.001, rel=0.05)
+
+
+def test_layer_magnitudes():
+    """He's rules keep the signal's, and the gradient's, size; a small normal lets both fade."""
+    hr, ilr = torch.rand(2, 4, 1, 20, 20, generator=torch.Generator().manual_seed(1))
+    sizes = {}
+    for mode in ("fan_in", "normal"):
+        model = VDSR(8, 32)
+        init_(model, mode=mode, generator=torch.Generator().manual_seed(0))
+        sizes[mode] = layer_magnitudes(model, ilr, hr)
+        signal, gradient = sizes[mode]
+        out = model(ilr)
+        assert signal[-1] == pytest.approx((out - ilr).square().mean().sqrt().item(), rel=1e-4)
+        assert gradient[-1] == pytest.approx((hr - out).square().mean().sqrt().item(), rel=1e-4)
+        assert len(signal) == len(gradient) == 8
+    assert 0.2 < sizes["fan_in"][0][6] / sizes["fan_in"][0][0] < 5
+    assert sizes["normal"][0][6] < 1e-6 * sizes["normal"][0][0]
 
 
 @pytest.mark.parametrize("depth", [2, 5, 20])
@@ -64,7 +87,7 @@ def test_dilation_widens_the_field_of_the_same_weights():
 @pytest.mark.parametrize(("depth", "dilation"), [(2, 1), (6, 1), (5, 2)])
 def test_gradient_field_measures_the_receptive_field(depth, dilation, residual):
     model = VDSR(depth, 8, residual, dilation)
-    he_init_(model, generator=torch.Generator().manual_seed(0))
+    init_(model, generator=torch.Generator().manual_seed(0))
     ilr = torch.rand(4, 1, 25, 25, generator=torch.Generator().manual_seed(1))
     field = gradient_field(model, ilr)
     assert field.shape == (25, 25)
@@ -90,7 +113,7 @@ def test_impossible_sizes(sizes):
 
 def test_matconvnet_kernels_are_neither_flipped_nor_transposed(tmp_path):
     model = VDSR(3, 2)
-    he_init_(model)
+    init_(model)
     layers = [m for m in model.layers if isinstance(m, nn.Conv2d)]
     cells = {"weight": np.empty(3, object), "bias": np.empty(3, object)}
     for i, layer in enumerate(layers):

@@ -189,6 +189,42 @@ def receptive_field(preset):
     ]
 
 
+def clipping(preset):
+    """Return runs under four kinds of clipping, at three learning rates.
+
+    The constant bound is what the adjustable one is at a rate of 0.1; that of the norm is
+    public code's. Without clipping there is no θ.
+    """
+    preset, base = preset_config(preset)
+    if preset == "cpu":
+        base = replace(base, depth=5)
+    kinds = (
+        {"clipping": "adjustable"},
+        {"clipping": "none"},
+        {"clipping": "value", "theta": base.theta / 0.1},
+        {"clipping": "norm", "theta": 0.4},
+    )
+    return [
+        replace(base, learning_rate=rate, seed=seed, **kind)
+        for seed in range(SEEDS[preset])
+        for rate in (0.1, 0.01, 0.001)
+        for kind in kinds
+    ]
+
+
+def init(preset):
+    """Return runs from three initialisations, with the last layer as drawn and made smaller."""
+    preset, base = preset_config(preset)
+    if preset == "cpu":
+        base = replace(base, depth=5)
+    kinds = (("fan_out", 0.1), ("fan_in", 0.1), ("fan_out", 1.0), ("fan_in", 1.0), ("normal", 1.0))
+    return [
+        replace(base, init=mode, last_scale=last_scale, seed=seed)
+        for seed in range(SEEDS[preset])
+        for mode, last_scale in kinds
+    ]
+
+
 # Each is asked by the notebook of its name. The order is that of value: what is first is run first.
 STUDIES = {
     "search_theta": theta,
@@ -196,4 +232,6 @@ STUDIES = {
     "ablation_residual": residual,
     "ablation_scales": scales,
     "ablation_receptive_field": receptive_field,
+    "ablation_clipping": clipping,
+    "ablation_init": init,
 }

@@ -49,14 +49,15 @@ class VDSR(nn.Module):
         return ilr + out if self.residual else out
 
 
-def he_init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
-    """Initialise convolutions as He et al. 2015: normal weights of variance 2 / fan, zero biases.
+def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
+    """Initialise convolutions with normal weights and zero biases.
 
     Parameters
     ----------
     model : torch.nn.Module
-    mode : {"fan_in", "fan_out"}
-        Which fan; the VDSR paper does not say. They differ in the first and last layer.
+    mode : {"fan_in", "fan_out", "normal"}
+        Variance 2 / fan (He et al. 2015), of which the VDSR paper does not say which fan: they
+        differ in the first and last layer. Or σ = 0.001, as SRCNN.
     last_scale : float
         Factor on the last convolution's weights. The input of the network is itself a good
         guess, so that a small first residual saves the steps that would unlearn a large one.
@@ -65,11 +66,46 @@ def he_init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     for conv in convolutions:
-        nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="relu", generator=generator)
+        if mode == "normal":
+            nn.init.normal_(conv.weight, std=0.001, generator=generator)
+        else:
+            nn.init.kaiming_normal_(
+                conv.weight, mode=mode, nonlinearity="relu", generator=generator
+            )
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
     with torch.no_grad():
         convolutions[-1].weight.mul_(last_scale)
+
+
+def layer_magnitudes(model, ilr, hr):
+    """Return how large the signal and the gradient are in each layer.
+
+    Parameters
+    ----------
+    model : VDSR
+    ilr, hr : Tensor of float32, (N, 1, H, W)
+        Input and ground truth in [0, 1].
+
+    Returns
+    -------
+    signal, gradient : ndarray, (depth,)
+        Root mean square of each convolution's output, and of the loss's gradient with respect
+        to it; the loss is half the squared error summed over all pixels.
+    """
+    outputs = []
+    x = ilr
+    for layer in model.layers:
+        # ReLUs work in place, and would change what is to be looked at.
+        x = layer(x) if isinstance(layer, nn.Conv2d) else torch.relu(x)
+        if isinstance(layer, nn.Conv2d):
+            outputs.append(x)
+    sr = ilr + x if model.residual else x
+    gradients = torch.autograd.grad((hr - sr).square().sum() / 2, outputs)
+    return tuple(
+        np.array([t.detach().square().mean().sqrt().item() for t in tensors])
+        for tensors in (outputs, gradients)
+    )
 
 
 def receptive_field(model_or_depth, dilation=1):

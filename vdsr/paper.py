@@ -165,6 +165,53 @@ def field_verdict(scores):
     )
 
 
+def clipping_verdict(scores):
+    """Return in a sentence what adjustable clipping is worth at each learning rate.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns learning_rate, clipping, psnr (dB, not a number where the run diverged), seed.
+    """
+    adjustable = scores.clipping == "adjustable"
+    if scores.empty or adjustable.all() or not adjustable.any():
+        return "Not run: it takes adjustable clipping and another kind."
+    means = scores.groupby(["learning_rate", "clipping"]).psnr.agg(lambda s: s.mean(skipna=False))
+    lines = []
+    for rate, kinds in means.groupby(level=0, sort=False):
+        kinds = kinds.droplevel(0)
+        if "adjustable" not in kinds:
+            continue
+        ours = kinds["adjustable"]
+        others = ", ".join(
+            f"{kind} {'diverges' if pd.isna(psnr) else f'{psnr - ours:+.2f} dB'}"
+            for kind, psnr in kinds.drop("adjustable").items()
+        )
+        stands = "adjustable clipping diverges" if pd.isna(ours) else "against adjustable clipping"
+        lines.append(f"- At learning rate {rate:g}, {stands}: {others}.")
+    return "\n".join([*lines, "", _seeds(scores).strip()])
+
+
+def init_verdict(scores):
+    """Return in a sentence which initialisation ended best, and by how much.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns init, last_scale, psnr (dB), seed.
+    """
+    means = scores.groupby(["init", "last_scale"]).psnr.mean().dropna().sort_values()
+    if len(means) < 2:
+        return "Not run: it takes two initialisations."
+    (best, best_scale), (worst, worst_scale) = means.index[-1], means.index[0]
+    return (
+        f"Of {len(means)} initialisations, {best} with the last layer times {best_scale:g} ends "
+        f"best, {means.iloc[-1] - means.iloc[-2]:.2f} dB before the next; {worst} with the last "
+        f"layer times {worst_scale:g} ends {means.iloc[-1] - means.iloc[0]:.2f} dB behind."
+        f"{_seeds(scores)}"
+    )
+
+
 def _seeds(scores):
     """Return the sentence that a verdict on few seeds must end with."""
     seeds = scores.seed.nunique()

@@ -94,6 +94,52 @@ def gain_curves(scores, by):
     return figure
 
 
+def clipping_curves(scores):
+    """Draw PSNR against training steps, a panel a learning rate, a line a kind of clipping.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns learning_rate, clipping, step, psnr (dB); several rows of a kind are averaged.
+        What diverged has no line from there on.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    grid = sns.relplot(
+        scores, x="step", y="psnr", hue="clipping", style="clipping", col="learning_rate",
+        kind="line", markers=True, errorbar=None, height=3.2,
+        palette=COLOURS[: scores.clipping.nunique()],
+    )  # fmt: skip
+    grid.set_titles("learning rate {col_name:g}")
+    grid.set_axis_labels("training steps", "PSNR (dB)")
+    return grid.figure
+
+
+def layer_curves(magnitudes):
+    """Draw the size of signal and gradient from layer to layer, on a logarithmic scale.
+
+    Parameters
+    ----------
+    magnitudes : dict of str to tuple of ndarray, (D,)
+        Name to signal and gradient, from `vdsr.model.layer_magnitudes`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), layout="constrained")
+    for which, (axis, title) in enumerate(zip(axes, ("signal", "gradient"), strict=True)):
+        for (name, curves), colour in zip(magnitudes.items(), COLOURS, strict=False):
+            curve = curves[which]
+            axis.semilogy(range(1, len(curve) + 1), curve, "o-", color=colour, label=name, ms=4)
+        axis.set(title=title, xlabel="layer", ylabel="root mean square" if which == 0 else "")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def residual_curves(scores, paper=None):
     """Draw PSNR against epochs with and without residual learning, a panel a learning rate.
 

@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from .data import load_images
 from .evaluate import ieee_float32, prepare, score
-from .model import VDSR, he_init_
+from .model import VDSR, init_
 from .patches import Patches
 
 # The runs of a study train on the same patches, which take seconds to cut and space to keep.
@@ -35,7 +35,7 @@ class TrainConfig:
     depth: int = 20  # §3.1
     width: int = 64  # §3.1
     residual: bool = True  # §3.2
-    init: Literal["fan_in", "fan_out"] = "fan_out"  # §4.2 names He et al., not the fan
+    init: Literal["fan_in", "fan_out", "normal"] = "fan_out"  # §4.2 names He et al., not the fan
     last_scale: float = 0.1  # ours: factor on the last layer's initial weights
     train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
     scales: tuple[float, ...] = (2, 3, 4)  # §3.4
@@ -144,7 +144,7 @@ class Trainer:
 
         self.model = config.network()
         generator = torch.Generator().manual_seed(config.seed)
-        he_init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
+        init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.parameters = list(self.model.parameters())
         # Buffers from the start, so that a resumed run cannot differ from one never stopped.
