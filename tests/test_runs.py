@@ -179,6 +179,14 @@ def test_study_records_what_is_missing(studies, elsewhere, capsys):
     assert "2 runs recorded, 0 missing" in capsys.readouterr().out
 
 
+def test_one_seed_of_every_study_comes_first(studies, elsewhere, monkeypatch):
+    second, other = replace(TINY, seed=1), replace(TINY, depth=2)
+    monkeypatch.setitem(study.STUDIES, "one", lambda preset: [TINY, second])
+    monkeypatch.setitem(study.STUDIES, "two", lambda preset: [other])
+    study.run(["one", "two"], "smoke")
+    assert elsewhere == [TINY, other, second]
+
+
 def test_study_stops_in_time_and_goes_on(studies, capsys):
     assert study.run(["one"], "smoke", hours=0) == 1
     assert "stopped at step 1 of 6; the same command goes on" in capsys.readouterr().out

@@ -225,7 +225,7 @@ def init(preset):
     ]
 
 
-# Each is asked by the notebook of its name. The order is that of value: what is first is run first.
+# Each is asked by the notebook of its name, and run in this order.
 STUDIES = {
     "search_theta": theta,
     "ablation_depth": depth,

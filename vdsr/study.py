@@ -32,8 +32,9 @@ def run(names, preset, hours=None):
             file=sys.stderr,
         )
         return 1
-    # A run that several studies share is done once.
-    queue = {runs.run_id(c): c for name in names for c in STUDIES[name](preset)}
+    # One seed of every study comes before a second of any.
+    configs = sorted((c for n in names for c in STUDIES[n](preset)), key=lambda c: c.seed)
+    queue = {runs.run_id(c): c for c in configs}  # what several studies share is done once
     known = set(runs.ledger()[0].run)
     missing = {k: c for k, c in queue.items() if k not in known}
     done = len(queue) - len(missing)
