@@ -103,7 +103,7 @@ def layer_magnitudes(model, ilr, hr):
     sr = ilr + x if model.residual else x
     gradients = torch.autograd.grad((hr - sr).square().sum() / 2, outputs)
     return tuple(
-        np.array([t.detach().square().mean().sqrt().item() for t in tensors])
+        np.array([t.detach().double().square().mean().sqrt().item() for t in tensors])
         for tensors in (outputs, gradients)
     )
 
