@@ -74,6 +74,7 @@ def test_depth_gain_and_verdict_follow_the_rows():
     assert paper.depth_verdict(paper.depth_gain(histories(*rows))).startswith("Not reproduced")
     single = paper.depth_gain(histories(rows[1], rows[3]))
     assert "One seed" in paper.depth_verdict(single)
+    assert paper.depth_verdict(single).startswith("Pointing the paper's way")
     assert paper.depth_verdict(paper.depth_gain(histories())).startswith("Not run")
 
 

@@ -263,7 +263,12 @@ def depth_verdict(gains):
     held = {0: "Not reproduced", len(gains): "Reproduced"}.get(len(better), "Partly reproduced")
     first = gains.iloc[0]
     seeds = int(gains.seeds.min())
-    caveat = " One seed cannot tell a gain from chance." if seeds == 1 else ""
+    caveat = ""
+    if seeds == 1:
+        held = {"Reproduced": "Pointing the paper's way", "Not reproduced": "Not seen"}.get(
+            held, "Mixed"
+        )
+        caveat = " One seed cannot tell a gain from chance."
     return (
         f"{held}: from depth {first['from depth']} to {first['to depth']} the PSNR rises at "
         f"{len(better)} of {len(gains)} scales"
