@@ -32,6 +32,10 @@ def bundle_mathjax(app, exception):
         fonts = "output/chtml/fonts/woff-v2"
         shutil.copytree(source / fonts, target / fonts, dirs_exist_ok=True)
         shutil.copyfile(source / "tex-chtml-full.js", target / "tex-chtml-full.js")
+        # index.html only leads to the first page and names no icon, so browsers ask for this one.
+        shutil.copyfile(
+            Path(app.srcdir) / "_static" / "favicon.svg", Path(app.outdir) / "favicon.ico"
+        )
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
