@@ -4,7 +4,7 @@ import torch
 from scipy.io import savemat
 from torch import nn
 
-from vdsr import VDSR, data, load_matconvnet, receptive_field
+from vdsr import SRCNN, VDSR, data, load_matconvnet, receptive_field
 from vdsr.model import field_sides, gradient_field, init_, layer_magnitudes
 
 
@@ -20,6 +20,22 @@ def test_the_papers_network():
     assert sum(isinstance(m, nn.ReLU) for m in model.layers) == 19
     assert isinstance(model.layers[-1], nn.Conv2d)
     assert model(torch.zeros(2, 1, 5, 7)).shape == (2, 1, 5, 7)
+
+
+@pytest.mark.parametrize(("middle", "weights", "field"), [(1, 8_032, 13), (5, 57_184, 17)])
+def test_srcnn(middle, weights, field):
+    model = SRCNN(middle)
+    assert sum(p.numel() for p in model.parameters() if p.dim() > 1) == weights
+    assert receptive_field(model) == field
+    x = torch.rand(1, 1, 40, 45)
+    inside = model(x)
+    border = field // 2
+    assert inside.shape == (1, 1, 40 - 2 * border, 45 - 2 * border)
+    whole = model.eval()(x)
+    assert whole.shape == x.shape
+    assert torch.allclose(whole[..., border:-border, border:-border], inside, atol=1e-6)
+    flat = model(torch.full((1, 1, 20, 20), 0.5))  # replicated edges leave a flat picture flat
+    assert flat.std() < 1e-6
 
 
 def test_residual_adds_the_input():

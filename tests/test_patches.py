@@ -26,6 +26,13 @@ def test_patches_tile_the_images(patches):
     assert len(patches.hr) == 2 * (12 * 12 + 7 * 10)
 
 
+def test_overlapping_patches():
+    patches = Patches("samples-test", (2,), size=33, overlap=19)
+    image = luma(load_images("samples-test")["astronaut"])
+    assert torch.equal(patches.hr[1].view(33, 33) * 255, torch.tensor(image[:33, 14:47]).float())
+    assert len(patches) == 35 * 35 + 20 * 30  # (512 - 33) // 14 + 1 = 35, and so on
+
+
 def test_augmentation_is_the_eight_symmetries_of_a_pair(patches):
     count = len(patches.hr)
     hr, ilr = patches.batch(torch.arange(8) * count + 3)

@@ -51,13 +51,18 @@ class Kill:
         pass
 
 
+ADAM = replace(TINY, optimizer="adam", clipping="none", learning_rate=1e-3)
+SRCNN = replace(TINY, architecture="SRCNN 9-1-5", patch_size=33, overlap=19, last_rate=0.1)
+
+
+@pytest.mark.parametrize("config", [TINY, ADAM], ids=["sgd", "adam"])
 @pytest.mark.parametrize("stop", [1, 5, 6, 7])  # an epoch has 6 steps
-def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch, stop):
-    whole = trained(TINY, tmp_path / "whole")
+def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch, config, stop):
+    whole = trained(config, tmp_path / "whole")
     monkeypatch.setattr(Trainer, "save_seconds", 0)
     with pytest.raises(KeyboardInterrupt):
-        Trainer(TINY, tmp_path / "part", device="cpu").fit(progress=Kill(stop))
-    resumed = Trainer(TINY, tmp_path / "part", device="cpu")
+        Trainer(config, tmp_path / "part", device="cpu").fit(progress=Kill(stop))
+    resumed = Trainer(config, tmp_path / "part", device="cpu")
     assert resumed.step == stop
     resumed.fit()
     assert torch.equal(weights(resumed), weights(whole))
@@ -136,6 +141,48 @@ def test_update_is_sgd_with_momentum_and_weight_decay(tmp_path):
         assert trainer.losses[place] == pytest.approx(loss.item(), rel=1e-5)
 
 
+def test_learning_rates(tmp_path):
+    sgd = [TINY.learning_rate_at(epoch) for epoch in (0, 0.9, 1, 1.9)]
+    assert sgd == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    adam = [ADAM.learning_rate_at(epoch) for epoch in (0, 0.5, 1, 2)]
+    assert adam == pytest.approx([1e-3, 1e-3 * (1 + 0.5**0.5) / 2, 5e-4, 0])
+    trainer = Trainer(ADAM, tmp_path / "run", device="cpu")
+    trainer._begin(0, 3)  # in the middle of the epoch
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(ADAM.learning_rate_at(0.5))
+
+
+def test_adams_first_step_is_the_learning_rate(tmp_path):
+    trainer = Trainer(ADAM, tmp_path / "run", device="cpu")
+    before = weights(trainer)
+    trainer._begin(0, 0)
+    trainer._one_step()
+    moved = (weights(trainer) - before).abs()
+    assert moved.median() == pytest.approx(1e-3, rel=0.05)
+
+
+def test_srcnn_trains_without_padding_and_its_last_layer_slowly(tmp_path):
+    config = replace(SRCNN, clipping="none", weight_decay=0.0, learning_rate=1e-4, loss="patch")
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    before = [p.detach().clone() for p in trainer.parameters]
+    trainer._begin(0, 0)
+    hr, ilr = trainer.patches.batch(trainer.order[0])
+    loss = (hr[..., 6:-6, 6:-6] - trainer.model(ilr)).square().sum() / 2 / len(hr)
+    gradients = torch.autograd.grad(loss, trainer.parameters)
+    trainer._one_step()
+    assert trainer.losses[0] == pytest.approx(loss.item(), rel=1e-2)
+    for place, factor in ((0, 1), (-1, 0.1)):
+        moved = before[place] - trainer.parameters[place]
+        wanted = 1e-4 * factor * gradients[place]
+        assert (moved - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_srcnn_is_scored_at_full_size(tmp_path):
+    trainer = trained(SRCNN, tmp_path / "run")
+    assert trainer.model.training  # and goes on training
+    assert trainer.history[-1]["psnr"] > 0
+    assert trainer.history[-1]["train_loss"] < 1
+
+
 def test_weights_that_overflow_are_not_saved(tmp_path):
     config = replace(TINY, clipping="none", learning_rate=1e38, batch_size=428, epochs=1)
     trainer = Trainer(config, tmp_path / "run", device="cpu")
@@ -185,8 +232,9 @@ def test_failed_capture_falls_back_with_a_warning(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
-def test_captured_step_equals_the_eager_one(tmp_path, monkeypatch):
-    config = replace(TINY, precision="float32", decay_epochs=1)
+@pytest.mark.parametrize("config", [TINY, ADAM], ids=["sgd", "adam"])
+def test_captured_step_equals_the_eager_one(tmp_path, monkeypatch, config):
+    config = replace(config, precision="float32", decay_epochs=1)
     captured = trained_on_gpu(config, tmp_path / "captured")
     monkeypatch.setattr(Trainer, "_capture", lambda self: self._one_step)
     eager = trained_on_gpu(config, tmp_path / "eager")
@@ -205,11 +253,17 @@ def trained_on_gpu(config, path):
         ("clipping", "global"), ("loss", "mean"), ("init", "he"), ("precision", "fp8"),
         ("depth", 1), ("depth", 5.0), ("seed", -1), ("eval_sets", "Set5"), ("scales", 3),
         ("residual", 1), ("theta", 0), ("epochs", 0), ("scales", ()), ("scales", (0.5,)),
+        ("architecture", "SRCNN"), ("overlap", 41), ("optimizer", "Adam"), ("last_rate", 0),
     ],
 )  # fmt: skip
 def test_bad_config_names_the_field(field, value):
     with pytest.raises(ValueError, match=f"^{field} must be"):
         TrainConfig(**{field: value})
+
+
+def test_adjustable_clipping_is_sgds():
+    with pytest.raises(ValueError, match=r"clipping must be 'none' .* with optimizer 'adam'"):
+        TrainConfig(optimizer="adam")
 
 
 def test_equal_scales_are_one_config():

@@ -3,12 +3,13 @@
 from .data import load_images
 from .evaluate import evaluate
 from .imresize import imresize
-from .model import VDSR, load_matconvnet, receptive_field
+from .model import SRCNN, VDSR, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
 from .train import TrainConfig
 
 __version__ = "0.1.0"
 __all__ = [
+    "SRCNN",
     "VDSR",
     "Run",
     "TrainConfig",

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.io import loadmat
 from torch import nn
 
@@ -47,6 +48,35 @@ class VDSR(nn.Module):
         """Map interpolated low resolution (N, 1, H, W) in [0, 1] to super-resolution alike."""
         out = self.layers(ilr)
         return ilr + out if self.residual else out
+
+
+class SRCNN(nn.Module):
+    """The three-layer network of Dong et al. 2014 that VDSR is measured against.
+
+    64 filters of 9×9, 32 in the middle, one of 5×5, a ReLU after each but the last. In training
+    mode nothing is padded, and the output lacks a border of half the receptive field. In
+    evaluation mode each layer's edge is replicated, as in the authors' test code, and the output
+    is as large as the input.
+
+    Parameters
+    ----------
+    middle : int
+        Side of the middle filters: 1, or 5 in the later variant (Dong et al. 2016).
+    """
+
+    def __init__(self, middle=1):
+        super().__init__()
+        shapes = (1, 64, 9), (64, 32, middle), (32, 1, 5)
+        self.layers = nn.ModuleList(nn.Conv2d(*shape) for shape in shapes)
+
+    def forward(self, ilr):
+        """Map interpolated low resolution (N, 1, H, W) in [0, 1] to super-resolution."""
+        x = ilr
+        for i, layer in enumerate(self.layers):
+            if not self.training:
+                x = F.pad(x, [layer.kernel_size[0] // 2] * 4, mode="replicate")
+            x = layer(F.relu(x, inplace=True) if i else x)
+        return x
 
 
 def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):

@@ -42,7 +42,7 @@ def degrade(hr, scale):
 
 
 class Patches:
-    """Aligned, non-overlapping pairs of patches from all images at all scales.
+    """Aligned pairs of patches from all images at all scales.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ class Patches:
         The factors, all of which are mixed in each batch.
     size : int
         Side of a patch in pixels; 41 in Kim et al. 2016, §4.1.
+    overlap : int
+        Pixels that neighbouring patches share; none in Kim et al. 2016, §4.1.
     augment : bool
         Whether an epoch visits each patch in all eight rotations and reflections.
     device : torch.device or str
@@ -67,9 +69,9 @@ class Patches:
         If no image is large enough for one patch.
     """
 
-    def __init__(self, dataset, scales, *, size=41, augment=False, device="cpu"):
+    def __init__(self, dataset, scales, *, size=41, overlap=0, augment=False, device="cpu"):
         pairs = [
-            _cut(np.stack(degrade(luma(image), scale)), size)
+            _cut(np.stack(degrade(luma(image), scale)), size, size - overlap)
             for image in load_images(dataset).values()
             for scale in scales
         ]
@@ -117,9 +119,9 @@ class Patches:
         return self.hr[patch, pixels].view(shape), self.ilr[patch, pixels].view(shape)
 
 
-def _cut(pair, size):
+def _cut(pair, size, stride):
     """Cut a (2, H, W) stack into a (2, N, size²) array of patches in [0, 1]."""
     if min(pair.shape[1:]) < size:
         return np.empty((2, 0, size * size), np.float32)
-    windows = sliding_window_view(pair, (size, size), axis=(1, 2))[:, ::size, ::size]
+    windows = sliding_window_view(pair, (size, size), axis=(1, 2))[:, ::stride, ::stride]
     return (windows.reshape(2, -1, size * size) / 255).astype(np.float32)

@@ -176,8 +176,9 @@ def train_all(configs, *, refresh=False, missing="train"):
     Returns
     -------
     pandas.DataFrame
-        The rows of `Run.history`, with the fields of the run's config as further columns.
-        Without rows if there is none. A run that diverged ends with scores not a number.
+        The rows of `Run.history`, with the fields of the run's config as further columns, and
+        the seconds of training up to each row, in proportion to the whole. Without rows if
+        there is none. A run that diverged ends with scores not a number.
 
     Raises
     ------
@@ -197,10 +198,12 @@ def train_all(configs, *, refresh=False, missing="train"):
         if run is None:
             continue
         cells = {k: _cell(v) for k, v in asdict(run.config).items()}
-        tables.append(run.history.assign(**cells))
+        seconds = run.history.step * run.record["seconds"] / max(run.record["steps"], 1)
+        tables.append(run.history.assign(seconds=seconds, **cells))
     if tables:
         return pd.concat(tables, ignore_index=True)
-    return pd.DataFrame(columns=[*HISTORY, *(field.name for field in fields(TrainConfig))])
+    names = (field.name for field in fields(TrainConfig))
+    return pd.DataFrame(columns=[*HISTORY, "seconds", *names])
 
 
 def is_dirty(identity):

@@ -5,6 +5,7 @@ import os
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+from math import cos, pi
 from pathlib import Path
 from time import monotonic
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from .data import load_images
 from .evaluate import ieee_float32, prepare, score
-from .model import VDSR, init_
+from .model import SRCNN, VDSR, init_
 from .patches import Patches
 
 # The runs of a study train on the same patches, which take seconds to cut and space to keep.
@@ -57,6 +58,12 @@ class TrainConfig:
     seed: int = 0
     # Fields added after runs were recorded carry the value that all of those had.
     dilation: int = field(default=1, metadata={"before": 1})  # ours, to widen the field alone
+    architecture: Literal["VDSR", "SRCNN 9-1-5", "SRCNN 9-5-5"] = field(
+        default="VDSR", metadata={"before": "VDSR"}
+    )  # SRCNN has its own depth, width and output; those above are then left alone
+    overlap: int = field(default=0, metadata={"before": 0})  # §4.1: pixels that patches share
+    last_rate: float = field(default=1.0, metadata={"before": 1.0})  # §3.2: factor, last layer
+    optimizer: Literal["sgd", "adam"] = field(default="sgd", metadata={"before": "sgd"})  # §4.2
 
     def __post_init__(self):
         """Refuse what cannot be trained, before anything is loaded."""
@@ -74,11 +81,21 @@ class TrainConfig:
         object.__setattr__(self, "eval_sets", tuple(self.eval_sets))
         positive = (
             "width patch_size batch_size epochs decay_epochs learning_rate theta eval_epochs "
-            "dilation"
+            "dilation last_rate"
         )
         for name in positive.split():
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not 0 <= self.overlap < self.patch_size:
+            raise ValueError(
+                f"overlap must be from 0 to below patch_size, {self.patch_size}, "
+                f"got {self.overlap!r}"
+            )
+        if self.optimizer == "adam" and self.clipping == "adjustable":
+            raise ValueError(
+                "clipping must be 'none' or another kind with optimizer 'adam': "
+                "adjustable clipping bounds the steps of 'sgd'"
+            )
         if self.depth < 2:
             raise ValueError(f"depth must be at least 2, got {self.depth!r}")
         if self.seed < 0:
@@ -90,10 +107,17 @@ class TrainConfig:
 
     def network(self):
         """Return the network to be trained, its weights not yet initialised."""
+        if self.architecture != "VDSR":
+            return SRCNN(middle=int(self.architecture[-3]))
         return VDSR(self.depth, self.width, self.residual, self.dilation)
 
     def learning_rate_at(self, epoch):
-        """Return γ in an epoch, counted from 0."""
+        """Return γ when that many epochs are done, whole or not.
+
+        SGD's is divided by 10 every `decay_epochs`, Adam's falls to 0 along half a cosine.
+        """
+        if self.optimizer == "adam":
+            return self.learning_rate * (1 + cos(pi * epoch / self.epochs)) / 2
         return self.learning_rate * 0.1 ** (epoch // self.decay_epochs)
 
 
@@ -102,7 +126,7 @@ class OutOfTime(Exception):
 
 
 class Trainer:
-    """A training run in progress: network, momentum, and place in the schedule.
+    """A training run in progress: network, optimiser, and place in the schedule.
 
     Parameters
     ----------
@@ -129,8 +153,8 @@ class Trainer:
             config.precision == "auto" and _bf16_is_fast(self.device)
         )
         self.patches = _patches(
-            config.train_set, config.scales,
-            size=config.patch_size, augment=config.augment, device=self.device,
+            config.train_set, config.scales, size=config.patch_size,
+            overlap=config.overlap, augment=config.augment, device=self.device,
         )  # fmt: skip
         self.steps_per_epoch = len(self.patches) // config.batch_size
         if self.steps_per_epoch == 0:
@@ -139,30 +163,25 @@ class Trainer:
                 f"fewer than one batch of {config.batch_size}"
             )
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.pixels = {"sum": 1, "patch": config.batch_size,
-                       "pixel": config.batch_size * config.patch_size**2}[config.loss]  # fmt: skip
 
         self.model = config.network()
+        with torch.no_grad():  # SRCNN trains without padding, and gives less than it gets
+            shape = 1, 1, config.patch_size, config.patch_size
+            self.out_pixels = self.model(torch.zeros(shape)).numel()
+        self.pixels = {"sum": 1, "patch": config.batch_size,
+                       "pixel": config.batch_size * self.out_pixels}[config.loss]  # fmt: skip
         generator = torch.Generator().manual_seed(config.seed)
         init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.parameters = list(self.model.parameters())
-        # Buffers from the start, so that a resumed run cannot differ from one never stopped.
-        self.momentum = [torch.zeros_like(p) for p in self.parameters]
-        self.optimizer = torch.optim.SGD(
-            self.parameters,
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        for parameter, momentum in zip(self.parameters, self.momentum, strict=True):
-            self.optimizer.state[parameter]["momentum_buffer"] = momentum
+        self.optimizer = self._optimizer()
 
         # The place in the epoch lives on the device: a step then needs nothing from Python.
         shape = (self.steps_per_epoch, config.batch_size)
         self.order = torch.zeros(shape, dtype=torch.int64, device=self.device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        self.rate = None
         self._run = None
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.step = 0  # finished ones
@@ -236,13 +255,60 @@ class Trainer:
             if late and not self.finished:
                 raise OutOfTime(f"stopped at step {self.step} of {self.total_steps}")
 
+    def _optimizer(self):
+        """Return the optimiser, its buffers there from the start.
+
+        A resumed run could otherwise differ from one never stopped.
+        """
+        config = self.config
+        groups = [
+            {"params": self.parameters[:-2], "factor": 1.0},
+            {"params": self.parameters[-2:], "factor": config.last_rate},
+        ]
+        settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        if config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, momentum=config.momentum, **settings)
+            for parameter in self.parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return optimizer
+        captured = self.device.type == "cuda"
+        for group in groups:
+            if captured:  # a rate that moves at each step is then part of no graph
+                group["lr"] = torch.tensor(config.learning_rate, device=self.device)
+        betas = (config.momentum, 0.999)
+        optimizer = torch.optim.Adam(groups, betas=betas, capturable=captured, **settings)
+        for parameter in self.parameters:
+            optimizer.state[parameter] |= {
+                "step": torch.zeros((), device=self.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        return optimizer
+
+    def _buffers(self):
+        """Return the optimiser's tensors by name."""
+        return {
+            f"optimizer.{key}.{name}": tensor
+            for name, parameter in self.model.named_parameters()
+            for key, tensor in self.optimizer.state[parameter].items()
+        }
+
+    def _schedule(self, step):
+        """Set the learning rate of a step."""
+        rate = self.config.learning_rate_at(step / self.steps_per_epoch)
+        if rate == self.rate:
+            return
+        self.rate = rate
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate * group["factor"])
+            else:
+                group["lr"] = rate * group["factor"]
+                self._run = None  # a captured step has the learning rate built in
+
     def _begin(self, epoch, place):
         """Enter an epoch: its learning rate, its order, its cursor."""
-        self.rate = self.config.learning_rate_at(epoch)
-        for group in self.optimizer.param_groups:
-            if group["lr"] != self.rate:
-                group["lr"] = self.rate
-                self._run = None  # a captured step has the learning rate built in
+        self._schedule(epoch * self.steps_per_epoch + place)
         order = self.patches.epoch_order(self.config.seed, epoch)
         self.order.copy_(order[: self.order.numel()].view(self.order.shape))
         self.cursor.fill_(place)
@@ -250,12 +316,14 @@ class Trainer:
     def _advance(self, n):
         """Take n steps."""
         if self.device.type != "cuda":
-            for _ in range(n):
+            for i in range(n):
+                self._schedule(self.step + i)
                 self._one_step()
             return
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            for _ in range(n):
+            for i in range(n):
+                self._schedule(self.step + i)
                 if self._run is None:
                     self._one_step()  # kernels choose their algorithms outside the capture
                     self._run = self._capture()
@@ -281,6 +349,8 @@ class Trainer:
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False):
             sr = self.model(ilr)
+        cut = (hr.shape[-1] - sr.shape[-1]) // 2
+        hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
         loss = (hr - sr).square().sum() / (2 * self.pixels)
         loss.backward()
         self._clip()
@@ -300,7 +370,8 @@ class Trainer:
 
     def _check(self, losses):
         """Raise if a loss, or what the last update left, is not finite: it must not be saved."""
-        sums = torch.stack([t.detach().sum() for t in (*self.parameters, *self.momentum)])
+        tensors = (*self.parameters, *self._buffers().values())
+        sums = torch.stack([t.detach().sum() for t in tensors])
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size or not sums.isfinite().all():
             step = self.step + (bad[0] + 1 if bad.size else len(losses))
@@ -314,7 +385,8 @@ class Trainer:
     def _score(self, epoch, pairs):
         """Add a row for each evaluation set and scale."""
         loss = self.losses.mean().item() * self.pixels
-        loss /= self.config.batch_size * self.config.patch_size**2
+        loss /= self.config.batch_size * self.out_pixels
+        self.model.eval()
         for (name, scale), images in pairs.items():
             rows = score(self.model, images, scale)
             self.history.append(
@@ -325,13 +397,12 @@ class Trainer:
                     "ssim": float(np.mean([r["ssim"] for r in rows])),
                 }
             )  # fmt: skip
+        self.model.train()
 
     def _save(self):
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if not self.finished:
-            names = [n for n, _ in self.model.named_parameters()]
-            tensors |= {f"momentum.{n}": m for n, m in zip(names, self.momentum, strict=True)}
-            tensors["losses"] = self.losses
+            tensors |= self._buffers() | {"losses": self.losses}
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         part = self.checkpoint.with_suffix(".part")
         tensors = {k: v.contiguous() for k, v in tensors.items()}
@@ -347,8 +418,8 @@ class Trainer:
         )
         if not self.finished:
             self.losses.copy_(tensors["losses"])
-            for (name, _), m in zip(self.model.named_parameters(), self.momentum, strict=True):
-                m.copy_(tensors[f"momentum.{name}"])
+            for name, buffer in self._buffers().items():
+                buffer.copy_(tensors[name])
 
 
 def load_checkpoint(path):
@@ -361,7 +432,7 @@ def load_checkpoint(path):
     Returns
     -------
     tensors : dict of str to Tensor
-        ``model.*`` and, in an unfinished run, ``momentum.*`` and the epoch's ``losses``.
+        ``model.*`` and, in an unfinished run, ``optimizer.*`` and the epoch's ``losses``.
     metadata : dict
         From `Trainer.state`.
     """
