@@ -6,6 +6,7 @@ from .imresize import imresize
 from .model import SRCNN, VDSR, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
 from .train import TrainConfig
+from .upscale import load_pretrained, upscale
 
 __version__ = "0.1.0"
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "imresize",
     "load_images",
     "load_matconvnet",
+    "load_pretrained",
     "receptive_field",
     "train",
     "train_all",
+    "upscale",
 ]

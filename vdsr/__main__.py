@@ -1,16 +1,30 @@
-"""Commands: ``python -m vdsr study``, ``publish`` and ``bench``."""
+"""Commands: ``python -m vdsr upscale``, ``study``, ``publish``, ``release`` and ``bench``."""
 
 import argparse
 import sys
 
-from . import bench, study
+from . import bench, benchmark, study
 from .experiments import STUDIES
+from .upscale import PRETRAINED, upscale_file
 
 
 def main(arguments=None):
     """Parse a command line and run it; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m vdsr")
     commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser(
+        "upscale",
+        help="enlarge a picture file",
+        description="Enlarges a picture by the network that comes with the package: luminance by "
+        "the network, colour and transparency by bicubic interpolation. The colour profile and "
+        "the EXIF data are kept.",
+    )
+    command.add_argument("source", help="the picture: JPEG, PNG, TIFF, WebP, ...")
+    command.add_argument("-o", "--output", required=True, metavar="TARGET",
+                         help="file to write; its suffix says the format")  # fmt: skip
+    command.add_argument("--scale", type=float, default=2, metavar="FACTOR",
+                         help="from 1 to 8, fractions too; the network was trained for 2, 3 "
+                         "and 4 (default: 2)")  # fmt: skip
     command = commands.add_parser(
         "study",
         help="work through the missing runs of the studies and record them in results/",
@@ -22,10 +36,26 @@ def main(arguments=None):
     command.add_argument("--preset", choices=["cpu", "paper"], default="paper")
     command.add_argument("--hours", type=float, default=None, help="stop after this long")
     commands.add_parser("publish", help="show what is recorded: notebooks in results/, README")
+    command = commands.add_parser(
+        "release", help="make the benchmark's best run, by validation, the network that ships"
+    )
+    command.add_argument("--preset", choices=["cpu", "paper"], default="paper")
     commands.add_parser("bench", help="time a training step against the machine's own speed")
     options = parser.parse_args(arguments)
+    if options.command == "upscale":
+        try:
+            upscale_file(
+                options.source, options.output, options.scale, progress=sys.stderr.isatty()
+            )
+        except (OSError, ValueError) as error:
+            print(f"vdsr upscale: {error}", file=sys.stderr)
+            return 1
+        return 0
     if options.command == "bench":
         return bench.main()
+    if options.command == "release":
+        print(f"run {benchmark.release(options.preset)} is now {PRETRAINED}")
+        return 0
     if options.command == "publish":
         return study.publish()
     unknown = set(options.names) - set(STUDIES)

@@ -50,7 +50,7 @@ def imresize(image, scale=None, *, shape=None):
         if len(shape) != 2 or min(shape) < 1 or any(n != int(n) for n in shape):
             raise ValueError(f"shape must be two positive integers (height, width), got {shape!r}")
         sizes = [(int(out), out / n) for n, out in zip(image.shape[:2], shape, strict=True)]
-    rows, columns = (_weights(n, *size) for n, size in zip(image.shape[:2], sizes, strict=True))
+    rows, columns = (axis_weights(n, *size) for n, size in zip(image.shape[:2], sizes, strict=True))
     if image.ndim == 2:
         return (columns @ (rows @ image).T).T.copy()
     return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(image, 2, 0)], axis=2)
@@ -65,7 +65,7 @@ def _cubic(x):
 
 
 @lru_cache(maxsize=64)
-def _weights(n_in, n_out, scale):
+def axis_weights(n_in, n_out, scale):
     """Return the sparse (n_out, n_in) matrix that resizes one axis."""
     shrink = min(scale, 1.0)  # < 1 stretches the kernel over 1 / scale as many pixels
     width = 4 / shrink

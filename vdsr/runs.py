@@ -295,13 +295,9 @@ def _cell(value):
 def _provenance(trainer):
     """Return where a run comes from; a resumed one keeps what its earlier parts came from."""
     name, dirty = commit()
-    if trainer.device.type == "cuda":
-        device = torch.cuda.get_device_name(trainer.device)
-    else:
-        device = f"{_cpu_name()}, {torch.get_num_threads()} threads"
     now = {
         "commit": name, "dirty": dirty, "torch": torch.__version__,
-        "device": device, "arithmetic": "bf16" if trainer.bf16 else "float32",
+        "device": device_name(trainer.device), "arithmetic": "bf16" if trainer.bf16 else "float32",
     }  # fmt: skip
     before = trainer.record or now
     joined = {
@@ -325,6 +321,13 @@ def commit():
         copied = os.environ.get("VDSR_COMMIT")
         return copied or "unknown", not copied
     return name.strip(), bool(status)
+
+
+def device_name(device):
+    """Return what hardware a torch device, or its name, is."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
 
 
 def _cpu_name():

@@ -3,7 +3,7 @@
 import sys
 from time import monotonic
 
-from . import paper, runs
+from . import benchmark, paper, runs
 from .experiments import STUDIES, depth
 from .train import OutOfTime
 
@@ -59,6 +59,11 @@ def run(names, preset, hours=None):
             f"{len(missing)} missing, about {rest:.1f} hours at this speed",
             flush=True,
         )
+    if "benchmark" in names:
+        benchmark.scores(preset, record=True, deadline=deadline)
+        if deadline is not None and monotonic() > deadline:
+            print("the benchmark's scores are not complete; the same command goes on from there")
+            return 1
     return 0
 
 
