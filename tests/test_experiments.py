@@ -225,6 +225,60 @@ def test_clipping_verdict_follows_the_rows():
     assert paper.clipping_verdict(scores[:1]).startswith("Not run")
 
 
+def test_two_readings_of_9960_iterations():
+    budget = paper.iteration_budget(7_992)
+    total, epoch = budget.loc["9,960 in all"], budget.loc["9,960 an epoch"]
+    assert total["patches an epoch"] == 7_968
+    assert epoch["patches an epoch"] == 80 * 7_968
+    assert epoch["TFLOP/s needed"] == pytest.approx(23.7, abs=0.1)
+    assert epoch["of the peak"] > 2.5
+    assert total["of the peak"] < 0.1
+
+
+def test_reach_and_its_verdict_follow_the_rows():
+    rows = [("a", 8, 10, 36.0), ("a", 8, 20, 36.5), ("b", 80, 100, 37.0), ("b", 80, 200, 36.8)]
+    histories = pd.DataFrame(rows, columns=["run", "epochs", "step", "psnr"])
+    table = paper.reach(histories, 36.9)
+    assert [*table.epochs] == [8, 80]
+    assert [*table["by"]] == ["0 of 1 seeds", "1 of 1 seeds"]
+    assert table["reached after"][1] == 100
+    first, second = paper.iterations_verdict(table, 36.9).splitlines()
+    assert first == (
+        "- 20 steps: never reaches it, and ends at 36.50 dB, -0.40 dB from the paper's "
+        "(0 of 1 seeds)."
+    )
+    assert "first reaches it after 100 steps, and ends at 36.80 dB" in second
+    assert paper.iterations_verdict(paper.reach(histories[:0], 36.9), 36.9) == "Not run."
+
+
+def test_srcnn_verdict_follows_the_rows():
+    rows = [
+        ("v", "VDSR", "2 3", 2, 10, 5.0, 37.0), ("v", "VDSR", "2 3", 3, 10, 5.0, 33.0),
+        ("s", "SRCNN 9-1-5", "3", 3, 50, 9.0, 32.0), ("m", "SRCNN 9-1-5", "2 3", 3, 50, 9.0, 31.5),
+    ]  # fmt: skip
+    columns = ["run", "architecture", "scales", "scale", "step", "seconds", "psnr"]
+    scores = pd.DataFrame(rows, columns=columns).assign(seed=0)
+    verdict = paper.srcnn_verdict(scores)
+    assert "×3: VDSR ends +1.00 dB from SRCNN" in verdict
+    assert "One SRCNN for all scales is -0.50 to -0.50 dB" in verdict
+    assert "after 10 steps and 5 s, against 50 steps and 9 s" in verdict
+    scores.loc[1, "psnr"] = 30
+    assert "VDSR does not pass" in paper.srcnn_verdict(scores)
+    assert paper.srcnn_verdict(scores[:2]).startswith("Not run")
+
+
+def test_border_verdict_follows_the_rows():
+    rows = [
+        (d, method, psnr)
+        for d, line in enumerate([(30, 31, 31.5), (30, 31.2, 31.4), (30, 31.2, 31.2)])
+        for method, psnr in zip(("bicubic", "zero padding", "true surroundings"), line, strict=True)
+    ]
+    verdict = paper.border_verdict(pd.DataFrame(rows, columns=["distance", "method", "psnr"]))
+    assert "costs 0.50 dB" in verdict
+    assert "a gain of +1.00 dB" in verdict
+    assert "up to 1 pixels" in verdict
+
+
 def test_init_verdict_follows_the_rows():
     rows = [("fan_in", 1.0, 34.0), ("fan_out", 0.1, 35.0), ("normal", 1.0, 33.5)]
     scores = pd.DataFrame(rows, columns=["init", "last_scale", "psnr"]).assign(seed=0)

@@ -7,6 +7,7 @@ import papermill
 import pytest
 
 from vdsr.experiments import STUDIES
+from vdsr.study import EXTRA_PAGES
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,8 +35,9 @@ def test_template_is_thin(path):
 @name
 def test_smoke(path, tmp_path, monkeypatch):
     monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "runs"))
+    parameters = {"preset": "smoke"} if "preset" in code(nbformat.read(path, 4))[0].source else {}
     out = papermill.execute_notebook(
-        path, tmp_path / "out.ipynb", {"preset": "smoke"}, cwd=tmp_path, progress_bar=False
+        path, tmp_path / "out.ipynb", parameters, cwd=tmp_path, progress_bar=False
     )
     for cell in code(out):
         for output in cell.outputs:
@@ -54,8 +56,8 @@ def test_wrong_preset_fails_before_training(tmp_path, monkeypatch):
 
 
 def test_every_study_has_its_notebook():
-    assert {path.stem for path in TEMPLATES} >= set(STUDIES)
-    assert {path.stem for path in RECORDED} == set(STUDIES)
+    assert {path.stem for path in TEMPLATES} == {*STUDIES, *EXTRA_PAGES}
+    assert {path.stem for path in RECORDED} == {*STUDIES, *EXTRA_PAGES}
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)

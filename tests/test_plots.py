@@ -58,3 +58,47 @@ def test_field_pictures_share_one_scale():
     assert all(image.get_clim() == (-6, 0) for image in images)
     assert images[0].get_array().max() == 0
     assert images[1].get_array().max() == -6
+
+
+def test_gradient_histogram_counts_percent():
+    magnitudes = pd.DataFrame({"step": [0] * 4 + [9] * 2, "ratio": [0.1, 0.1, 10, 10, 2, 2]})
+    [axis] = plots.gradient_histogram(magnitudes).axes
+    values = [patch.get_data().values for patch in axis.patches]
+    assert [v.max() for v in values] == [50, 100]
+    assert [v.sum() for v in values] == [100, 100]
+
+
+def test_race_curves_have_steps_and_seconds():
+    rows = [("a", 10, 1.0, 30.0), ("a", 10, 3.0, 32.0), ("b", 20, 5.0, 33.0)]
+    scores = pd.DataFrame(rows, columns=["name", "step", "seconds", "psnr"])
+    steps, seconds = plots.race_curves(scores).axes
+    assert lines(steps)["a"] == pytest.approx([31])
+    assert [*seconds.lines[0].get_xdata()] == [2]
+    assert [*steps.lines[1].get_xdata()] == [20]
+
+
+def test_border_curves_are_gains():
+    rows = [(0, "bicubic", 30), (0, "zero padding", 31), (0, "true surroundings", 32.5)]
+    profile = pd.DataFrame(rows, columns=["distance", "method", "psnr"])
+    drawn = lines(plots.border_curves(profile).axes[0])
+    assert drawn["zero padding"] == [1]
+    assert drawn["true surroundings"] == [2.5]
+
+
+def test_budget_curves_draw_the_papers_value_even_alone():
+    empty = pd.DataFrame(columns=["name", "step", "psnr"])
+    [axis] = plots.budget_curves(empty, 36.9).axes
+    assert [*lines(axis)["paper, 36.90 dB"]] == [36.9, 36.9]
+
+
+def test_crops_are_titled_with_their_scores():
+    crop = np.zeros((4, 6, 3), np.uint8)
+    rows = [("ground truth", crop, np.nan, np.nan), ("ours", crop, 30.123, 0.91234)]
+    figure = plots.crops(pd.DataFrame(rows, columns=["method", "crop", "psnr", "ssim"]))
+    assert [a.get_title() for a in figure.axes] == ["ground truth\n", "ours\n30.12 dB / 0.9123"]
+
+
+def test_speed_points():
+    table = pd.DataFrame({"method": ["a"], "psnr": [30], "seconds": [0.5]})
+    [axis] = plots.speed_points(table).axes
+    assert (*axis.lines[0].get_xdata(), *axis.lines[0].get_ydata()) == (0.5, 30)

@@ -6,7 +6,7 @@ import torch
 
 from vdsr import evaluate
 from vdsr.experiments import PRESETS
-from vdsr.train import OutOfTime, TrainConfig, Trainer, load_checkpoint
+from vdsr.train import OutOfTime, TrainConfig, Trainer, gradient_magnitudes, load_checkpoint
 
 TINY = replace(PRESETS["smoke"], epochs=2, eval_scales=(2,))
 
@@ -289,3 +289,18 @@ def test_step_that_cannot_be_captured_trains_all_the_same(tmp_path, monkeypatch)
 def test_too_few_patches(tmp_path):
     with pytest.raises(ValueError, match="fewer than one batch of 100000"):
         Trainer(replace(TINY, batch_size=100_000), tmp_path / "run", device="cpu")
+
+
+def test_gradient_magnitudes_are_those_before_clipping(tmp_path):
+    config = replace(TINY, theta=1e-9, precision="float32")
+    magnitudes = gradient_magnitudes(config, [0, 2])
+    assert {*magnitudes.step} == {0, 2}
+    assert {*magnitudes.layer} == {1, 2, 3}
+    assert len(magnitudes) == 2 * sum(p.numel() for p in config.network().parameters())
+    assert magnitudes.ratio.max() > 1
+    trainer = Trainer(replace(config, clipping="none"), tmp_path / "run", device="cpu")
+    trainer._begin(0, 0)
+    trainer._one_step()
+    wanted = trainer.parameters[0].grad.abs().flatten() * 0.1 / 1e-9
+    first = magnitudes[(magnitudes.step == 0) & (magnitudes.layer == 1)]
+    assert first.ratio[: wanted.numel()].to_numpy() == pytest.approx(wanted.numpy(), rel=1e-4)

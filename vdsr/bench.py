@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from .model import VDSR
+from .model import VDSR, step_operations
 from .train import TrainConfig, Trainer
 
 DEPTH, BATCH = 20, 64
@@ -43,9 +43,7 @@ def main(rounds=8):
     product, step, plain = (median(t[2:]) for t in times.values())
     product, step = product / repeat, step / repeat
 
-    weights = sum(p.numel() for p in trainer.model.parameters() if p.ndim == 4)
-    # Forward, gradient of the input and gradient of the weights, but for the first layer's input.
-    operations = 2 * BATCH * 41**2 * (3 * weights - 9 * 64)
+    operations = step_operations(trainer.model, BATCH, config.patch_size)
     rate, peak = operations / step / 1e12, 2 * n**3 / product / 1e12
     print(f"a training step of depth {DEPTH}, batch {BATCH}, on {device.type}, {dtype}")
     print(f"  whole step              {1000 * step:8.1f} ms  {rate:7.2f} TFLOP/s")

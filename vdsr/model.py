@@ -155,6 +155,21 @@ def receptive_field(model_or_depth, dilation=1):
     return 1 + sum(c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions)
 
 
+def step_operations(model, batch, side):
+    """Return the floating-point operations of a training step: forward and both gradients.
+
+    Parameters
+    ----------
+    model : VDSR
+    batch : int
+    side : int
+        Of a patch, in pixels.
+    """
+    weights = [p.numel() for p in model.parameters() if p.ndim == 4]
+    # The first layer's input needs no gradient.
+    return 2 * batch * side**2 * (3 * sum(weights) - weights[0])
+
+
 def gradient_field(model, ilr):
     """Return how much the residual at the centre depends on each input pixel.
 

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import pandas as pd
 
+from .model import VDSR, step_operations
 from .train import TrainConfig
 
 TABLES = {
@@ -11,6 +12,7 @@ TABLES = {
     "table1": "paper_table1_residual.csv",
     "table2": "paper_table2_scales.csv",
     "table3": "paper_table3_benchmark.csv",
+    "figures6_7": "paper_figures6_7.csv",
 }
 
 
@@ -19,11 +21,12 @@ def table(name):
 
     Parameters
     ----------
-    name : {"figure3", "table1", "table2", "table3"}
+    name : {"figure3", "table1", "table2", "table3", "figures6_7"}
         ``"figure3"``: PSNR on Set5 by scale and depth, one multi-scale network each.
         ``"table1"``: PSNR on Set5 ×2 by learning rate, network and epoch.
         ``"table2"``: PSNR on Set5 by the scales trained for and the scale tested.
         ``"table3"``: PSNR, SSIM and seconds by dataset, scale and method.
+        ``"figures6_7"``: PSNR and SSIM of single images by method.
 
     Returns
     -------
@@ -162,6 +165,149 @@ def field_verdict(scores):
         f"{held}: at equal depth and weights, the best of the wider fields is "
         f"{min(gains):+.2f} to {max(gains):+.2f} dB from the narrowest, and better in {better} "
         f"of {len(gains)} cases.{_seeds(scores)}"
+    )
+
+
+def iteration_budget(patches):
+    """Return what "80 epochs (9960 iterations)" in "roughly 4 hours on GPU Titan Z" may mean.
+
+    Parameters
+    ----------
+    patches : int
+        What the 91 images at three scales are cut into.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a reading: steps in all, the patches of an epoch that this takes, the patches there
+        are, the whole training's petaflops, the rate in TFLOP/s to do that in 4 hours, and that
+        rate over the card's peak of 8.1.
+    """
+    epochs, steps, batch, hours, peak = 80, 9_960, 64, 4, 8.1
+    operations = step_operations(VDSR(), batch, 41)
+    rows = {}
+    for reading, total in (("9,960 in all", steps), ("9,960 an epoch", epochs * steps)):
+        rate = total * operations / (3600 * hours) / 1e12
+        rows[reading] = {
+            "steps": total, "patches an epoch": total * batch // epochs, "there are": patches,
+            "PFLOP": total * operations / 1e15, "TFLOP/s needed": rate, "of the peak": rate / peak,
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def reach(histories, target):
+    """Return when each length of training first reaches a PSNR.
+
+    Parameters
+    ----------
+    histories : pandas.DataFrame
+        From `vdsr.train_all`, on one image set at one scale.
+    target : float
+        In dB.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a number of epochs: steps in all, the mean of the best and last PSNR in dB, the
+        steps after which the target was first reached (mean of the seeds that did, else not a
+        number), and how many seeds did.
+    """
+    rows = {}
+    for epochs, runs in histories.groupby("epochs"):
+        seeds = runs.sort_values("step").groupby("run")
+        first = runs[runs.psnr >= target].groupby("run").step.min()
+        rows[epochs] = {
+            "steps": runs.step.max(), "best": seeds.psnr.max().mean(),
+            "last": seeds.psnr.last().mean(), "reached after": first.mean(),
+            "by": f"{len(first)} of {len(seeds)} seeds",
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("epochs").reset_index()
+
+
+def iterations_verdict(table, target):
+    """Return in a sentence which length of training reaches the paper's PSNR.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `reach`.
+    target : float
+    """
+    if table.empty:
+        return "Not run."
+    lines = []
+    for row in table.itertuples():
+        ends = f"ends at {row.last:.2f} dB, {row.last - target:+.2f} dB from the paper's"
+        when = table["reached after"][row.Index]
+        got = "never reaches it" if pd.isna(when) else f"first reaches it after {when:,.0f} steps"
+        lines.append(f"- {row.steps:,} steps: {got}, and {ends} ({row.by}).")
+    return "\n".join(lines)
+
+
+def srcnn_verdict(scores):
+    """Return in sentences how SRCNN's three limits show beside VDSR.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Rows of `vdsr.train_all` with the columns name, scales, scale, step, seconds, psnr (dB),
+        seed; SRCNN and VDSR.
+    """
+    if scores.empty or scores.architecture.nunique() < 2:
+        return "Not run: it takes SRCNN and VDSR."
+    last = final(scores)
+    mean = last.groupby(["architecture", "scales", "scale"]).psnr.mean()
+    lines = []
+    every = max(scores[scores.architecture == "VDSR"].scales, key=len)
+    old = "SRCNN 9-1-5"
+    for scale in sorted(scores.scale.unique()):
+        single = mean.get((old, f"{scale:g}", scale))
+        if single is not None:
+            lead = mean["VDSR", every, scale] - single
+            lines.append(f"- ×{scale:g}: VDSR ends {lead:+.2f} dB from SRCNN made for that scale.")
+    multi = [
+        mean[old, every, scale] - mean[old, f"{scale:g}", scale]
+        for scale in sorted(scores.scale.unique())
+        if {(old, every, scale), (old, f"{scale:g}", scale)} <= set(mean.index)
+    ]
+    if multi:
+        lines.append(
+            f"- One SRCNN for all scales is {min(multi):+.2f} to {max(multi):+.2f} dB from those "
+            f"made for one."
+        )
+    three = scores[scores.scale == 3]
+    best = three[three.architecture == old].psnr.max()
+    vdsr = three[(three.architecture == "VDSR") & (three.psnr > best)]
+    if len(vdsr):
+        first = vdsr.loc[vdsr.step.idxmin()]
+        theirs = three[(three.architecture == old) & (three.psnr == best)].iloc[0]
+        lines.append(
+            f"- At ×3, VDSR has passed SRCNN's best by its first score above it: after "
+            f"{first.step:,} steps and {first.seconds:,.0f} s, against {theirs.step:,} steps and "
+            f"{theirs.seconds:,.0f} s."
+        )
+    else:
+        lines.append("- At ×3, VDSR does not pass SRCNN's best.")
+    return "\n".join([*lines, "", _seeds(scores).strip()])
+
+
+def border_verdict(profile):
+    """Return in a sentence what zero padding costs at the border.
+
+    Parameters
+    ----------
+    profile : pandas.DataFrame
+        From `vdsr.evaluate.border_profile`.
+    """
+    table = profile.pivot(index="distance", columns="method", values="psnr")
+    cost = table["true surroundings"] - table["zero padding"]
+    gain = table["zero padding"] - table["bicubic"]
+    near = cost[cost > 0.1].index.max()
+    reach = "nowhere" if pd.isna(near) else f"up to {near:g} pixels from the border"
+    return (
+        f"At the outermost pixel, padding with zeros costs {cost[0]:.2f} dB of what the true "
+        f"surroundings would give, and leaves a gain of {gain[0]:+.2f} dB over bicubic; the mean "
+        f"gain is {gain.mean():+.2f} dB. It costs more than 0.1 dB {reach}."
     )
 
 
@@ -306,6 +452,52 @@ def setting_verdict(scores):
     if not lines:
         return "Not run."
     return "\n".join([*lines, "", "One seed each: a few hundredths of a decibel decide nothing."])
+
+
+def as_table3(scores, value):
+    """Return Table 3, the paper's columns and ours.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `vdsr.benchmark.scores`.
+    value : {"psnr", "ssim", "seconds"}
+        Averaged over the images of a set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an image set × scale, a column a method under "the paper" or "measured here"; not
+        a number where it was not run.
+    """
+    reported = table("table3").pivot_table(value, ["dataset", "scale"], "method", sort=False)
+    ours = scores.pivot_table(value, ["dataset", "scale"], "method", sort=False)
+    both = {"the paper": reported, "measured here": ours}
+    if not set(ours.index) & set(reported.index):  # other images cannot be compared
+        del both["the paper"]
+    return pd.concat(both, axis=1)
+
+
+def benchmark_verdict(scores):
+    """Return in sentences how our networks stand beside the authors', over Table 3's cells.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `vdsr.benchmark.scores`.
+    """
+    means = scores.groupby(["dataset", "scale", "method"]).psnr.mean().unstack("method")
+    authors, lines = "VDSR, authors' weights", []
+    for method in ("VDSR, paper's recipe", "VDSR, later recipe"):
+        for rival in ("bicubic", "SRCNN, ours", authors):
+            if {method, rival} <= set(means.columns):
+                lead = (means[method] - means[rival]).dropna()
+                if len(lead):
+                    lines.append(
+                        f"- {method}, against {rival}: better in {int((lead > 0).sum())} of "
+                        f"{len(lead)} cells, by {lead.min():+.2f} to {lead.max():+.2f} dB."
+                    )
+    return "\n".join(lines) or "Not run: it takes a network of ours."
 
 
 def with_table(readme, histories):

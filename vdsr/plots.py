@@ -117,6 +117,151 @@ def clipping_curves(scores):
     return grid.figure
 
 
+def gradient_histogram(magnitudes):
+    """Draw how large gradients are beside the bound that clips them, a line for each step.
+
+    Parameters
+    ----------
+    magnitudes : pandas.DataFrame
+        From `vdsr.train.gradient_magnitudes`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    edges = np.logspace(-6, 4, 101)
+    for (step, group), colour in zip(magnitudes.groupby("step"), COLOURS, strict=False):
+        counts, _ = np.histogram(group.ratio, edges)
+        axis.stairs(100 * counts / len(group), edges, color=colour, label=f"step {step}", lw=1.5)
+    axis.axvline(1, color="#777777", linestyle=":", label="the bound θ/γ")
+    axis.set(xscale="log", xlabel="gradient, over its bound", ylabel="% of all values")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def race_curves(scores):
+    """Draw PSNR against training steps and against seconds, a line for each network.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns name, step, seconds, psnr (dB); several rows of a name and step are averaged.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
+    means = scores.groupby(["name", "step"], sort=False)[["seconds", "psnr"]].mean().reset_index()
+    for (name, line), colour, marker in zip(
+        means.groupby("name", sort=False), COLOURS, "osD^vP", strict=False
+    ):
+        for axis, x in zip(axes, ("step", "seconds"), strict=True):
+            axis.plot(line[x], line.psnr, marker=marker, ms=4, color=colour, label=name)
+    for axis, label in zip(axes, ("training steps", "seconds of training"), strict=True):
+        axis.set(xlabel=label, xscale="log")
+    axes[0].set_ylabel("PSNR (dB)")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def border_curves(profile):
+    """Draw the gain over bicubic against the distance from the border.
+
+    Parameters
+    ----------
+    profile : pandas.DataFrame
+        From `vdsr.evaluate.border_profile`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    table = profile.pivot(index="distance", columns="method", values="psnr")
+    figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    axis.axhline(0, color="#777777", linestyle=":", label="bicubic")
+    for method, colour, marker in zip(
+        ("true surroundings", "zero padding"), COLOURS, "os", strict=False
+    ):
+        gain = table[method] - table["bicubic"]
+        axis.plot(gain, marker=marker, ms=4, color=colour, label=method)
+    axis.set(xlabel="distance from the border (pixels)", ylabel="gain over bicubic (dB)")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def budget_curves(scores, target):
+    """Draw PSNR against training steps on a logarithmic scale, and the PSNR to be reached.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns name, step, psnr (dB), several rows of a name and step are seeds, drawn as mean
+        and standard deviation.
+    target : float
+        In dB; the paper's.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
+    axis.axhline(target, label=f"paper, {target:.2f} dB", **PAPER | {"marker": ""})
+    if not scores.empty:
+        sns.lineplot(
+            scores, x="step", y="psnr", hue="name", style="name", markers=True, errorbar="sd",
+            ax=axis, palette=sns.color_palette(COLOURS, scores.name.nunique()),
+        )  # fmt: skip
+    axis.set(xlabel="training steps", ylabel="PSNR (dB)", xscale="log")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def crops(rows):
+    """Draw the crops that `vdsr.pictures.compare` gives, with the scores of the whole picture.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    height, width = rows.crop[0].shape[:2]
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(2.4 * len(rows), 0.55 + 2.4 * height / width), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, row in zip(axes[0], rows.itertuples(), strict=True):
+        axis.imshow(row.crop, interpolation="nearest")
+        known = "" if np.isnan(row.psnr) else f"{row.psnr:.2f} dB / {row.ssim:.4f}"
+        axis.set_title(f"{row.method}\n{known}", fontsize="small")
+        axis.set_axis_off()
+    return figure
+
+
+def speed_points(table):
+    """Draw PSNR against seconds an image, as the paper's Figure 1 does.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns method, psnr (dB), seconds, of one image set at one scale.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for row, colour, marker in zip(table.itertuples(), COLOURS, "osD^vP", strict=False):
+        axis.plot(row.seconds, row.psnr, marker, color=colour, label=row.method, ms=9)
+    axis.set(xscale="log", xlabel="seconds an image (mean)", ylabel="PSNR (dB)")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def layer_curves(magnitudes):
     """Draw the size of signal and gradient from layer to layer, on a logarithmic scale.
 

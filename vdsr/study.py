@@ -7,6 +7,9 @@ from . import benchmark, paper, runs
 from .experiments import STUDIES, depth
 from .train import OutOfTime
 
+# Notebooks without a study of their own.
+EXTRA_PAGES = "pictures", "upscale_your_photo"
+
 
 def run(names, preset, hours=None):
     """Train and record the missing runs of some studies.
@@ -84,12 +87,14 @@ def publish():
 
     (runs.ROOT / "results" / "notebooks").mkdir(parents=True, exist_ok=True)
     known = set(runs.ledger()[0].run)
-    for name, study in STUDIES.items():
+    for name in (*STUDIES, *EXTRA_PAGES):
+        study = STUDIES.get(name, STUDIES["benchmark"])  # whose scores the pictures show
         begun = any(runs.run_id(config) in known for config in study("paper"))
+        parameters = {"preset": "paper" if begun else "cpu", "missing": "skip"}
         notebook = papermill.execute_notebook(
             runs.ROOT / "notebooks" / f"{name}.ipynb",
             None,
-            {"preset": "paper" if begun else "cpu", "missing": "skip"},
+            {} if name == "upscale_your_photo" else parameters,
         )
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             part.metadata.pop("papermill", None)

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -420,6 +421,41 @@ class Trainer:
             self.losses.copy_(tensors["losses"])
             for name, buffer in self._buffers().items():
                 buffer.copy_(tensors[name])
+
+
+class _Watched(Trainer):
+    """Keeps what clipping is given."""
+
+    def _clip(self):
+        self.gradients = [p.grad.detach().abs().flatten().cpu().numpy() for p in self.parameters]
+        super()._clip()
+
+
+def gradient_magnitudes(config, steps):
+    """Return the gradient before clipping at some steps of a training that is not kept.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    steps : sequence of int
+        Ascending, within the first epoch; 0 is the first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a weight and bias, of each step: step, layer (from 1), and ratio, the magnitude of
+        its gradient over θ/γ, the bound of adjustable clipping.
+    """
+    trainer = _Watched(config, Path("none"))
+    trainer._begin(0, 0)
+    tables = []
+    for step in range(steps[-1] + 1):
+        trainer._one_step()
+        if step in steps:
+            for i, values in enumerate(trainer.gradients):  # weights and biases take turns
+                ratio = values * (trainer.rate / config.theta)
+                tables.append(pd.DataFrame({"step": step, "layer": i // 2 + 1, "ratio": ratio}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def load_checkpoint(path):

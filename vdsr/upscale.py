@@ -23,8 +23,8 @@ PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
 def load_pretrained():
     """Return the network that comes with the package.
 
-    Its config, training data, commit and scores are in the file's metadata:
-    ``vdsr.train.load_metadata(vdsr.upscale.PRETRAINED)``.
+    Its config, training data, commit and scores are the metadata of its file, `PRETRAINED`, and
+    `vdsr.train.load_metadata` reads them.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def upscale(image, scale, *, model=None, tile=512, progress=False):
         If a file cannot be read.
     """
     if isinstance(image, (str, os.PathLike)):
-        image = _pixels(_open(image))
+        image = read(image)
     image = np.asarray(image)
     top = _check(image, scale, tile)
     model = _default_model() if model is None else model.eval()
@@ -90,17 +90,40 @@ def upscale(image, scale, *, model=None, tile=512, progress=False):
     for y, x in tqdm(tiles, desc="Upscaling", unit="tile", disable=not progress):
         # The surroundings that the network sees are computed with a tile, and then cut off.
         y0, x0 = max(y - halo, 0), max(x - halo, 0)
-        sr = _window(planes, rows[y0 : y + tile + halo], columns[x0 : x + tile + halo])
+        sr = _window(planes, rows[y0 : y + tile + halo], columns[x0 : x + tile + halo]) / top
         if planes.shape[2] < 3:
-            luma = sr[..., 0] / top * 255
-            sr[..., 0] += (super_resolve(model, luma) - luma) * (top / 255)
+            luma = sr[..., 0] * 255
+            sr[..., 0] += (super_resolve(model, luma) - luma) / 255
         else:
-            luma = rgb2ycbcr(sr[..., :3] / top)[..., 0]
-            # YCbCr is linear, so that a change of Y (of range 219) alone is one of R, G and B.
-            sr[..., :3] += (super_resolve(model, luma) - luma)[..., None] * (top / 219)
-        sr = sr[y - y0 :, x - x0 :][:tile, :tile].clip(0, top)
+            luma = rgb2ycbcr(sr[..., :3])[..., 0]
+            sr[..., :3] = with_luma(sr[..., :3], super_resolve(model, luma) - luma)
+        sr = top * sr[y - y0 :, x - x0 :][:tile, :tile].clip(0, 1)
         out[y : y + tile, x : x + tile] = sr.round() if image.dtype.kind == "u" else sr
     return out[..., 0] if image.ndim == 2 else out
+
+
+def read(path):
+    """Return the pixels of a picture file, upright, as an array that `upscale` takes.
+
+    Parameters
+    ----------
+    path : path-like
+        At 8 bits a channel, or 16 if grey.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it is not a picture.
+    ValueError
+        If it is in CMYK, say.
+    """
+    return _pixels(_open(path))
+
+
+def with_luma(rgb, change):
+    """Return RGB in [0, 1] (H, W, 3) whose Y of MATLAB's YCbCr, 16 to 235, has changed."""
+    # YCbCr is linear, so that a change of Y (of range 219) alone is one of R, G and B alike.
+    return rgb + change[..., None] / 219
 
 
 def upscale_file(source, target, scale, *, model=None, progress=False):

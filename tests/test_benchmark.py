@@ -1,0 +1,123 @@
+import json
+from dataclasses import replace
+from importlib import import_module
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vdsr
+from vdsr import benchmark, experiments, paper, runs
+from vdsr.train import load_metadata
+
+RECORDED = runs.ROOT / "results" / "runs.csv"
+UPSCALE = import_module("vdsr.upscale")  # vdsr.upscale is the function
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", False))
+    monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
+    monkeypatch.setattr(benchmark, "PRETRAINED", tmp_path / "pretrained.safetensors")
+    (tmp_path / "results").mkdir()
+
+
+def test_scores_are_measured_once_and_recorded(monkeypatch):
+    nothing = benchmark.scores("smoke", missing="skip")
+    assert nothing.empty
+    assert [*nothing] == benchmark.COLUMNS
+    scores = benchmark.scores("smoke", record=True)
+    cells = scores.groupby(["method", "scale"]).image.apply(list)
+    assert len(cells) == 4 * 3
+    assert all(images == ["astronaut", "chelsea"] for images in cells)
+    wanted = vdsr.evaluate(None, "samples-test", 3).psnr
+    bicubic = scores[(scores.method == "bicubic") & (scores.scale == 3)]
+    assert [*bicubic.psnr] == [*wanted]
+    one = scores[scores.method == "SRCNN, ours"].groupby("scale").run.first()
+    assert one.nunique() == 3  # made for one scale each
+
+    monkeypatch.setattr(benchmark, "measure", None)  # would be called if anything were missing
+    again = benchmark.scores("smoke")
+    pd.testing.assert_frame_equal(again[scores.columns], scores, rtol=1e-5, check_dtype=False)
+
+
+def test_a_passed_deadline_begins_nothing():
+    assert benchmark.scores("smoke", deadline=0.0).empty
+
+
+def test_authors_weights_are_left_to_presets_with_downloads():
+    assert "VDSR, authors' weights" in benchmark.methods("paper")
+    assert "VDSR, authors' weights" not in benchmark.methods("quick")
+
+
+def test_release_ships_the_best_by_validation(monkeypatch):
+    for config in experiments.benchmark("smoke"):
+        runs.record(vdsr.train(config), "smoke")
+    history = runs.train_all(experiments.benchmark("smoke"), missing="skip")
+    best = history.groupby("run").psnr.mean().idxmax()
+    assert benchmark.release("smoke") == best
+    metadata = load_metadata(benchmark.PRETRAINED)
+    assert (metadata["run"], metadata["preset"]) == (best, "smoke")
+    assert metadata["record"]["commit"] == "abc"
+    assert metadata["validation"]["images"] == ["samples-test"]
+    monkeypatch.setattr(UPSCALE, "PRETRAINED", benchmark.PRETRAINED)
+    [config] = [c for c in experiments.benchmark("smoke") if runs.run_id(c) == best]
+    shipped, trained = vdsr.load_pretrained().state_dict(), vdsr.train(config).model.state_dict()
+    assert all(torch.equal(shipped[k], trained[k]) for k in trained)
+
+
+def test_release_of_nothing_says_so():
+    with pytest.raises(ValueError, match="no run of the benchmark is recorded with preset cpu"):
+        benchmark.release("cpu")
+
+
+def test_table3_has_the_papers_columns_beside_ours():
+    rows = [("bicubic", "Set5", 2, 33.6, 0.93, 0.0), ("bicubic", "Set5", 2, 33.8, 0.95, 0.2)]
+    columns = ["method", "dataset", "scale", "psnr", "ssim", "seconds"]
+    table = paper.as_table3(pd.DataFrame(rows, columns=columns), "psnr")
+    assert table["measured here", "bicubic"]["Set5", 2] == pytest.approx(33.7)
+    assert table["the paper", "VDSR"]["Set5", 2] == 37.53
+    assert pd.isna(table["measured here", "bicubic"]["B100", 4])
+    other = pd.DataFrame(rows, columns=columns).assign(dataset="samples-test")
+    assert [*paper.as_table3(other, "ssim").columns.levels[0]] == ["measured here"]
+
+
+def test_benchmark_verdict_counts_cells():
+    rows = [
+        ("VDSR, later recipe", 2, 37.6), ("VDSR, authors' weights", 2, 37.5),
+        ("VDSR, later recipe", 3, 33.5), ("VDSR, authors' weights", 3, 33.6),
+    ]  # fmt: skip
+    scores = pd.DataFrame(rows, columns=["method", "scale", "psnr"]).assign(dataset="Set5")
+    assert paper.benchmark_verdict(scores) == (
+        "- VDSR, later recipe, against VDSR, authors' weights: better in 1 of 2 cells, "
+        "by -0.10 to +0.10 dB."
+    )
+    assert paper.benchmark_verdict(scores[1:2]).startswith("Not run")
+
+
+def test_the_network_that_ships_says_where_it_comes_from():
+    path = UPSCALE.PRETRAINED
+    metadata = load_metadata(path)
+    assert metadata["config"]["train_set"] == "T91+BSD200"
+    assert not metadata["record"]["dirty"]
+    assert metadata["psnr"]["Set5 x2"] > 36
+    assert json.dumps(metadata)
+    assert sum(t.numel() for t in load_file(path).values()) == 665_921
+    row = pd.read_csv(RECORDED, dtype={"run": str, "commit": str}).set_index("run")
+    assert row.commit[metadata["run"]] == metadata["record"]["commit"]
+
+
+def test_the_network_that_ships_gives_its_recorded_scores(data_dir):
+    recorded = load_metadata(UPSCALE.PRETRAINED)["psnr"]
+    measured = vdsr.evaluate(vdsr.load_pretrained(), "Set5", 3).psnr.mean()
+    assert measured == pytest.approx(recorded["Set5 x3"], abs=0.005)
+
+
+def test_later_recipe_differs_in_training_alone():
+    for preset in ("smoke", "quick", "paper"):
+        later, recipe = experiments.benchmark(preset)
+        changed = {"optimizer", "clipping", "learning_rate", "weight_decay"}
+        same = {name: getattr(recipe, name) for name in changed}
+        assert replace(later, **same) == recipe
