@@ -529,6 +529,12 @@ def with_table(readme, histories):
                 else:
                     cells.append(f"{mean[key]:.2f} ± {sd[key]:.2f} ({n[key]} seeds)")
             lines.append(f"| depth {depth}, ×{scale} | " + " | ".join(cells) + " |")
-    before, rest = readme.split("<!-- table -->")
-    after = rest.split("<!-- /table -->")[1]
-    return before + "\n".join(["<!-- table -->", *lines, "<!-- /table -->"]) + after
+    return replaced(readme, "table", "\n".join(lines))
+
+
+def replaced(text, name, block):
+    """Return a text with what stands between ``<!-- name -->`` and ``<!-- /name -->`` replaced."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = text.split(start)
+    after = rest.split(end)[1]
+    return f"{before}{start}\n{block}\n{end}{after}"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .data import luma
+from .data import load_images, luma
 from .evaluate import score, super_resolve
 from .imresize import imresize
 from .patches import degrade
@@ -16,6 +16,7 @@ FIGURES = {
     "Figure 7": ("B100", "38092", 3, (286, 64, 64, 48)),
     "A façade": ("Urban100", "img_012", 4, (300, 300, 160, 120)),
 }
+SLIDER = "Set5", "butterfly", 3, (60, 40, 160, 110)
 SAMPLE = {"A sample": ("samples-test", "astronaut", 3, (170, 60, 96, 72))}
 
 
@@ -157,7 +158,18 @@ def enlargements(image, scale, side=48):
     return pd.DataFrame(rows)
 
 
-def write_png(path, pixels, factor):
-    """Write pixels enlarged by a whole factor, each to a square, so that browsers keep them so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.kron(pixels, np.ones((factor, factor, 1), np.uint8))).save(path)
+def write_slider(folder, model):
+    """Write the two pictures between which the book's front page slides.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    model : torch.nn.Module
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset, image, scale, box = SLIDER
+    rows = compare(load_images(dataset)[image], scale, {"bicubic": None, "vdsr": model}, box)
+    for row in rows[1:].itertuples():
+        # Each pixel is made a square of 4×4, lest a browser smooth what is to be compared.
+        larger = np.kron(row.crop, np.ones((4, 4, 1), np.uint8))
+        Image.fromarray(larger).save(folder / f"{row.method}.png", optimize=True)

@@ -3,12 +3,17 @@
 import sys
 from time import monotonic
 
-from . import benchmark, paper, runs
+import pandas as pd
+
+from . import benchmark, claims, paper, pictures, runs
+from .data import load_images
+from .evaluate import border_profile
 from .experiments import STUDIES, depth
 from .train import OutOfTime
+from .upscale import load_pretrained
 
 # Notebooks without a study of their own.
-EXTRA_PAGES = "pictures", "upscale_your_photo"
+EXTRA_PAGES = "resizing", "pictures", "upscale_your_photo"
 
 
 def run(names, preset, hours=None):
@@ -76,8 +81,37 @@ def cost(config):
     return weights * config.epochs * len(config.scales)
 
 
+def shown(name):
+    """Return the preset that a study is shown by: ``paper`` once a run of it is recorded."""
+    known = set(runs.ledger()[0].run)
+    begun = any(runs.run_id(config) in known for config in STUDIES[name]("paper"))
+    return "paper" if begun else "cpu"
+
+
+def board():
+    """Return the scoreboard of `vdsr.claims`, from what is recorded."""
+    evidence = {}
+    for name, study in STUDIES.items():
+        preset = shown(name)
+        if name == "benchmark":
+            evidence[name] = preset, benchmark.scores(preset, missing="skip")
+        else:
+            evidence[name] = preset, runs.train_all(study(preset), missing="skip")
+    border = runs.ROOT / "results" / "border.csv"
+    if border.exists():
+        evidence["border"] = evidence["benchmark"][0], pd.read_csv(border)
+    return claims.scoreboard(evidence)
+
+
+def readme(text):
+    """Return the README's text with its tables drawn anew from what is recorded."""
+    histories = {p: runs.train_all(depth(p), missing="skip") for p in ("cpu", "paper")}
+    table = claims.as_markdown(board(), "results/notebooks/{}.ipynb")
+    return paper.replaced(paper.with_table(text, histories), "scoreboard", table)
+
+
 def publish():
-    """Execute the notebooks on the recorded runs and renew the README's table; return 0.
+    """Execute the notebooks on the recorded runs, renew the scoreboard and its copies; return 0.
 
     A study is shown by the ``paper`` preset as soon as one of its runs is recorded, before
     that by ``cpu``. Nothing is trained.
@@ -85,23 +119,24 @@ def publish():
     import nbformat  # these two are needed here alone, and not by importing the package
     import papermill
 
-    (runs.ROOT / "results" / "notebooks").mkdir(parents=True, exist_ok=True)
-    known = set(runs.ledger()[0].run)
+    results = runs.ROOT / "results"
+    (results / "notebooks").mkdir(parents=True, exist_ok=True)
     for name in (*STUDIES, *EXTRA_PAGES):
-        study = STUDIES.get(name, STUDIES["benchmark"])  # whose scores the pictures show
-        begun = any(runs.run_id(config) in known for config in study("paper"))
-        parameters = {"preset": "paper" if begun else "cpu", "missing": "skip"}
+        preset = shown(name if name in STUDIES else "benchmark")  # whose scores pictures show
         notebook = papermill.execute_notebook(
             runs.ROOT / "notebooks" / f"{name}.ipynb",
             None,
-            {} if name == "upscale_your_photo" else parameters,
+            {} if name == "upscale_your_photo" else {"preset": preset, "missing": "skip"},
         )
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             part.metadata.pop("papermill", None)
-        runs.write_text(
-            runs.ROOT / "results" / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook)
-        )
-    readme = runs.ROOT / "README.md"
-    histories = {p: runs.train_all(depth(p), missing="skip") for p in ("cpu", "paper")}
-    runs.write_text(readme, paper.with_table(readme.read_text(), histories))
+        runs.write_text(results / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+    network = load_pretrained()
+    profile = border_profile(network, load_images("Set5"), 3)
+    runs.write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))
+    pictures.write_slider(results / "figures", network)
+    table = claims.as_markdown(board(), "notebooks/{}.ipynb")
+    runs.write_text(results / "scoreboard.md", table + "\n")
+    path = runs.ROOT / "README.md"
+    runs.write_text(path, readme(path.read_text(encoding="utf-8")))
     return 0
