@@ -4,9 +4,10 @@
 # make publish shows what is recorded: executes the notebooks, renews the README's table
 # make bench   measures the speed of a training step on this machine
 # make lint    checks code and notebooks
+# make links   checks the book's links to the outside, which needs a network
 # make clean   removes what was built; neither the environment nor any result
 
-.PHONY: book test study publish bench lint clean
+.PHONY: book test study publish bench lint links clean
 PRESET := paper
 HOURS :=
 
@@ -35,6 +36,9 @@ bench: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+links: .venv/installed
+	$(BIN)/jupyter-book build book/ --builder linkcheck
 
 clean:
 	rm -rf _build book/notebooks .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -44,3 +45,34 @@ def test_recorded_notebooks_ran_cleanly(path):
         for output in cell.get("outputs", []):
             assert output.output_type != "error", output.evalue
             assert output.get("name") != "stderr", output.text
+
+
+def test_internal_links_lead_somewhere(html):
+    soups = {p.resolve(): BeautifulSoup(p.read_text(), "html.parser") for p in html.rglob("*.html")}
+    for page, soup in soups.items():
+        for href in {a["href"] for a in soup.select("a[href]")}:
+            url = urlsplit(href)
+            if url.scheme or url.netloc:
+                continue
+            target = (page.parent / unquote(url.path)).resolve() if url.path else page
+            assert target.exists(), (page.name, href)
+            if url.fragment and target in soups:
+                assert soups[target].find(id=unquote(url.fragment)), (page.name, href)
+
+
+def test_no_placeholder_is_left_in_the_text(html):
+    for page in html.rglob("*.html"):
+        text = BeautifulSoup(page.read_text(), "html.parser").get_text()
+        assert "{{" not in text, page
+
+
+def test_chapters_open_with_a_question_and_close_with_what_was_learned():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    chapters = [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    for chapter in chapters:
+        if chapter.startswith("notebooks/") or chapter in ("provenance", "bibliography"):
+            continue
+        text = (ROOT / "book" / f"{chapter}.md").read_text()
+        assert re.search(r"\A# .+\n\n\*[^*]+\?\*\n", text), chapter
+        box = text.split(":::{admonition} What to take along\n")[1]
+        assert len(re.findall("^- ", box, re.MULTILINE)) == 3, chapter

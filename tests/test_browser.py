@@ -7,6 +7,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = (
@@ -81,3 +83,46 @@ def test_pages_load_draw_and_fit(html, site, browser, screen, scheme):
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, name
         log = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
         assert not log, name
+
+
+def split(browser):
+    return browser.execute_script(
+        "return parseFloat(document.querySelector('.compare').style.getPropertyValue('--split'))"
+    )
+
+
+@pytest.fixture
+def front(site, browser):
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get(f"{site}/intro.html")
+    return browser.find_element("css selector", ".compare input")
+
+
+def test_slider_moves_by_key_and_by_mouse(browser, front):
+    assert split(browser) == 50
+    front.send_keys(Keys.ARROW_RIGHT)
+    assert split(browser) == 51
+    quarter = front.size["width"] // 4
+    ActionChains(browser).move_to_element(front).click_and_hold().move_by_offset(
+        quarter, 0
+    ).release().perform()
+    assert split(browser) == pytest.approx(75, abs=3)
+    over = browser.find_element("css selector", ".compare-over")
+    assert f"{100 - split(browser):g}%" in over.value_of_css_property("clip-path")
+
+
+def test_slider_moves_by_touch(browser, front):
+    box = front.rect
+    for kind, share in (("touchStart", 0.5), ("touchMove", 0.3), ("touchMove", 0.2)):
+        point = {"x": box["x"] + share * box["width"], "y": box["y"] + box["height"] / 2}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert split(browser) == pytest.approx(20, abs=4)
+
+
+def test_search_finds_a_word(site, browser):
+    browser.get(f"{site}/search.html?q=momentum")
+    found = WebDriverWait(browser, 20).until(
+        lambda b: b.find_elements("css selector", "#search-results li a")
+    )
+    assert any("recipe.html" in link.get_attribute("href") for link in found)

@@ -1,3 +1,5 @@
+import json
+
 import pandas as pd
 import pytest
 
@@ -143,3 +145,10 @@ def test_copies_of_the_scoreboard_are_what_the_ledger_says():
     readme = (ROOT / "README.md").read_text()
     assert study.readme(readme) == readme
     assert readme.count("**not run**") == (board.verdict == "not run").sum()
+    page = (ROOT / "results" / "provenance.md").read_text()
+    assert page == study.provenance() + "\n"
+
+
+def test_numbers_in_prose_are_what_the_ledger_says(data_dir):
+    kept = json.loads((ROOT / "results" / "numbers.json").read_text())
+    assert kept == study.numbers()

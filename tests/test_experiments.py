@@ -157,10 +157,12 @@ def test_residual_table_and_verdict_follow_the_rows():
     assert len(table) == 24
     assert table.ours.notna().sum() == 4
     assert paper.residual_verdict(scores).startswith(
-        "Reproduced: residual networks lead early by 6.00"
+        "Pointing the paper's way: residual networks lead early by 6.00"
     )
-    assert paper.residual_verdict(table1_rows(36, 36, 30, 37)).startswith("Partly")
-    assert paper.residual_verdict(table1_rows(30, 36, 31, 37)).startswith("Not reproduced")
+    assert paper.residual_verdict(table1_rows(36, 36, 30, 37)).startswith("Mixed")
+    assert paper.residual_verdict(table1_rows(30, 36, 31, 37)).startswith("Not seen")
+    seeds = pd.concat([scores, scores.assign(seed=1)])
+    assert paper.residual_verdict(seeds).startswith("Reproduced")
     assert paper.residual_verdict(scores[:2]).startswith("Not run")
 
 
@@ -175,11 +177,11 @@ def test_scales_verdict_follows_the_rows():
     scores = paper.as_table2(pd.DataFrame(rows))
     assert set(scores.train_scales) == {"2", "3", "2,3,4"}
     verdict = paper.scales_verdict(scores, bicubic)
-    assert verdict.startswith("Reproduced")
+    assert verdict.startswith("Pointing the paper's way")
     assert "-1.00 to +0.00 dB from bicubic" in verdict
     assert "+0.00 to +0.20 dB from the single-scale ones" in verdict
     scores.loc[scores.train_scales == "2,3,4", "psnr"] -= 1
-    assert paper.scales_verdict(scores, bicubic).startswith("Partly")
+    assert paper.scales_verdict(scores, bicubic).startswith("Mixed")
     assert paper.scales_verdict(scores[:4], bicubic).startswith("Not run")
     table = paper.beside(scores, paper.table("table2"), ["train_scales", "test_scale"])
     assert table.set_index(["train_scales", "test_scale"]).paper["3", 2] == 30.05

@@ -97,13 +97,14 @@ def residual_verdict(scores):
         return "Not run: it takes both kinds of network."
     lead = mean["residual"] - mean["non-residual"]
     first, last = lead.groupby("learning_rate").first(), lead.groupby("learning_rate").last()
+    seeds = scores.seed.nunique()
     better = int((first > 0).sum() + (last > 0).sum())
-    held = {0: "Not reproduced", 2 * len(first): "Reproduced"}.get(better, "Partly reproduced")
+    held = _held(better, 2 * len(first), seeds)
     return (
         f"{held}: residual networks lead early by {first.min():.2f} to {first.max():.2f} dB, and "
         f"at the end by {last.min():.2f} to {last.max():.2f} dB, over "
         f"{len(first)} learning rate{'s' if len(first) > 1 else ''}."
-        f"{_seeds(scores)}"
+        f"{_seeds(scores.seed.nunique())}"
     )
 
 
@@ -131,14 +132,14 @@ def scales_verdict(scores, bicubic):
     lead = [mean.loc[every[0], scale] - mean.loc[name, scale] for scale, name in single.items()]
     lost = sum(gain < 0.1 for gain in elsewhere)
     kept = sum(gain > -0.1 for gain in lead)
-    whole = lost == len(elsewhere) and kept == len(lead)
-    held = "Reproduced" if whole else "Partly reproduced" if lost or kept else "Not reproduced"
+    seeds = scores.seed.nunique()
+    held = _held(lost + kept, len(elsewhere) + len(lead), seeds)
     return (
         f"{held}: at scales it was not trained for, a single-scale network is "
         f"{min(elsewhere):+.2f} to {max(elsewhere):+.2f} dB from bicubic, and no better than it "
         f"(by less than 0.1 dB) in {lost} of {len(elsewhere)} cases. One network for all is "
         f"{min(lead):+.2f} to {max(lead):+.2f} dB from the single-scale ones, and not worse "
-        f"(by 0.1 dB or more) at {kept} of {len(lead)} scales.{_seeds(scores)}"
+        f"(by 0.1 dB or more) at {kept} of {len(lead)} scales.{_seeds(seeds)}"
     )
 
 
@@ -164,7 +165,7 @@ def field_verdict(scores):
     return (
         f"{held}: at equal depth and weights, the best of the wider fields is "
         f"{min(gains):+.2f} to {max(gains):+.2f} dB from the narrowest, and better in {better} "
-        f"of {len(gains)} cases.{_seeds(scores)}"
+        f"of {len(gains)} cases.{_seeds(scores.seed.nunique())}"
     )
 
 
@@ -288,7 +289,7 @@ def srcnn_verdict(scores):
         )
     else:
         lines.append("- At ×3, VDSR does not pass SRCNN's best.")
-    return "\n".join([*lines, "", _seeds(scores).strip()])
+    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
 
 
 def border_verdict(profile):
@@ -335,7 +336,7 @@ def clipping_verdict(scores):
         )
         stands = "adjustable clipping diverges" if pd.isna(ours) else "against adjustable clipping"
         lines.append(f"- At learning rate {rate:g}, {stands}: {others}.")
-    return "\n".join([*lines, "", _seeds(scores).strip()])
+    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
 
 
 def init_verdict(scores):
@@ -354,13 +355,20 @@ def init_verdict(scores):
         f"Of {len(means)} initialisations, {best} with the last layer times {best_scale:g} ends "
         f"best, {means.iloc[-1] - means.iloc[-2]:.2f} dB before the next; {worst} with the last "
         f"layer times {worst_scale:g} ends {means.iloc[-1] - means.iloc[0]:.2f} dB behind."
-        f"{_seeds(scores)}"
+        f"{_seeds(scores.seed.nunique())}"
     )
 
 
-def _seeds(scores):
+def _held(good, of, seeds):
+    """Return the words for a claim that held in some of its cases."""
+    place = 0 if good == of else 1 if good else 2
+    if seeds == 1:
+        return ("Pointing the paper's way", "Mixed", "Not seen")[place]
+    return ("Reproduced", "Partly reproduced", "Not reproduced")[place]
+
+
+def _seeds(seeds):
     """Return the sentence that a verdict on few seeds must end with."""
-    seeds = scores.seed.nunique()
     return " One seed cannot tell a gain from chance." if seeds == 1 else f" {seeds} seeds."
 
 
@@ -406,21 +414,14 @@ def depth_verdict(gains):
     if gains.empty or (gains["from depth"] == gains["to depth"]).all():
         return "Not run: it takes networks of at least two depths."
     better = gains[gains.gain > 2 * gains["standard error"].fillna(0)]
-    held = {0: "Not reproduced", len(gains): "Reproduced"}.get(len(better), "Partly reproduced")
     first = gains.iloc[0]
     seeds = int(gains.seeds.min())
-    caveat = ""
-    if seeds == 1:
-        held = {"Reproduced": "Pointing the paper's way", "Not reproduced": "Not seen"}.get(
-            held, "Mixed"
-        )
-        caveat = " One seed cannot tell a gain from chance."
+    ends = f"from depth {first['from depth']} to {first['to depth']}"
     return (
-        f"{held}: from depth {first['from depth']} to {first['to depth']} the PSNR rises at "
+        f"{_held(len(better), len(gains), seeds)}: {ends} the PSNR rises at "
         f"{len(better)} of {len(gains)} scales"
         f"{'' if seeds == 1 else ' by more than twice the standard error'}, by "
-        f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB "
-        f"({seeds} seed{'s' if seeds > 1 else ''}).{caveat}"
+        f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB.{_seeds(seeds)}"
     )
 
 
@@ -476,6 +477,26 @@ def as_table3(scores, value):
     if not set(ours.index) & set(reported.index):  # other images cannot be compared
         del both["the paper"]
     return pd.concat(both, axis=1)
+
+
+def resizing_verdict(gap):
+    """Return in sentences how far other libraries' resizing is from MATLAB's.
+
+    Parameters
+    ----------
+    gap : pandas.DataFrame
+        Differences in PSNR from MATLAB's in dB: rows method × resizer, a column a scale.
+    """
+    worst = gap.abs().max(axis=1).unstack("method", sort=False)
+    alike = worst.index[(worst < 0.05).all(axis=1)]
+    lines = [f"- Within 0.05 dB of MATLAB's in everything: {', '.join(alike) or 'none'}."]
+    for name in worst.index:
+        if name not in alike:
+            rows = gap.xs(name, level="resizer")
+            ends = zip(rows.index, rows.min(axis=1), rows.max(axis=1), strict=True)
+            parts = [f"{method} {low:+.2f} to {high:+.2f} dB" for method, low, high in ends]
+            lines.append(f"- {name}: {', '.join(parts)}.")
+    return "\n".join(lines)
 
 
 def benchmark_verdict(scores):

@@ -48,8 +48,8 @@ def compare(image, scale, networks, box):
     span = 219 / 255 if image.ndim == 2 else 1
     rows = [{"method": "ground truth", "crop": rgb[crop], "psnr": np.nan, "ssim": np.nan}]
     for name, model in networks.items():
-        [scores] = score(model, [(name, hr, ilr)], scale)
         sr = ilr if model is None else super_resolve(model, ilr)
+        [scores] = score(None, [(name, hr, sr)], scale)
         picture = with_luma(colours, (sr - ilr) * span)
         pixels = (picture[crop].clip(0, 1) * 255).round().astype(np.uint8)
         rows.append(

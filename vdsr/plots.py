@@ -230,11 +230,15 @@ def crops(rows):
     matplotlib.figure.Figure
     """
     height, width = rows.crop[0].shape[:2]
+    across = len(rows) if len(rows) <= 4 else 3
+    down = -(-len(rows) // across)
     figure, axes = plt.subplots(
-        1, len(rows), figsize=(2.4 * len(rows), 0.55 + 2.4 * height / width), squeeze=False,
-        layout="constrained",
+        down, across, figsize=(2.4 * across, down * (0.55 + 2.4 * height / width)),
+        squeeze=False, layout="constrained",
     )  # fmt: skip
-    for axis, row in zip(axes[0], rows.itertuples(), strict=True):
+    for axis in axes.flat[len(rows) :]:
+        axis.set_axis_off()
+    for axis, row in zip(axes.flat, rows.itertuples(), strict=False):
         axis.imshow(row.crop, interpolation="nearest")
         known = "" if np.isnan(row.psnr) else f"{row.psnr:.2f} dB / {row.ssim:.4f}"
         axis.set_title(f"{row.method}\n{known}", fontsize="small")

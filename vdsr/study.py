@@ -1,5 +1,6 @@
 """Working through the missing runs, in order of value, and showing what is recorded."""
 
+import json
 import sys
 from time import monotonic
 
@@ -7,10 +8,11 @@ import pandas as pd
 
 from . import benchmark, claims, paper, pictures, runs
 from .data import load_images
-from .evaluate import border_profile
-from .experiments import STUDIES, depth
-from .train import OutOfTime
-from .upscale import load_pretrained
+from .evaluate import border_profile, evaluate
+from .experiments import STUDIES, depth, theta
+from .model import VDSR
+from .train import OutOfTime, TrainConfig, load_metadata
+from .upscale import PRETRAINED, load_pretrained
 
 # Notebooks without a study of their own.
 EXTRA_PAGES = "resizing", "pictures", "upscale_your_photo"
@@ -103,6 +105,67 @@ def board():
     return claims.scoreboard(evidence)
 
 
+def numbers():
+    """Return what the book's prose quotes, as text by name."""
+    table, _ = runs.ledger()
+    scores = benchmark.recorded()
+    metadata = load_metadata(PRETRAINED)
+    [collapsed] = [
+        c for c in theta("cpu")
+        if (c.depth, c.loss, c.theta, c.init, c.last_scale, c.clipping)
+        == (20, "sum", 3e-4, "fan_out", 0.1, "adjustable")
+    ]  # fmt: skip
+    last = paper.final(runs.train_all([collapsed], missing="skip")).psnr
+    gain = (last - evaluate(None, "BSD10", 3).psnr.mean()).mean()
+    reported = paper.table("table3")
+    reported = reported[(reported.method == "VDSR") & (reported.dataset == "Set14")]
+    authors = scores[(scores.method == "VDSR, authors' weights") & (scores.dataset == "Set14")]
+
+    def triple(psnr):
+        return " / ".join(f"{value:.2f}" for value in psnr) or "(not run)"
+
+    return {
+        "runs": f"{len(table):,}",
+        "paper_runs": f"{(table.preset == 'paper').sum():,}",
+        "hours": f"{table.seconds.sum() / 3600:.1f}",
+        "theta": f"{TrainConfig().theta:g}",
+        "collapse": f"{gain:+.2f}",
+        "weights": f"{sum(p.numel() for p in VDSR().parameters()):,}",
+        "paper_set14": triple(reported.psnr),
+        "authors_set14": triple(authors.groupby("scale").psnr.mean()),
+        "shipped_run": metadata["run"],
+        "shipped_preset": metadata["preset"],
+        "shipped_set5": triple(v for k, v in metadata["psnr"].items() if k.startswith("Set5")),
+    }
+
+
+def provenance():
+    """Return a Markdown table of what was run for each study, and what it cost."""
+    table = runs.ledger()[0].set_index("run")
+    lines = [
+        "| study | preset | runs | of | hours | hardware | torch | commits |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, study in STUDIES.items():
+        for preset in ("cpu", "paper"):
+            asked = [runs.run_id(config) for config in study(preset)]
+            done = table.loc[[i for i in asked if i in table.index]]
+            cells = [", ".join(sorted(set(done[c].astype(str)))) for c in ("device", "torch")]
+            commits = ", ".join(f"`{c[:7]}`" for c in sorted(set(done.commit)))
+            hours = f"{done.seconds.sum() / 3600:.1f}"
+            row = [
+                f"`{name}`",
+                f"`{preset}`",
+                str(len(done)),
+                str(len(asked)),
+                hours,
+                *cells,
+                commits,
+            ]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
 def readme(text):
     """Return the README's text with its tables drawn anew from what is recorded."""
     histories = {p: runs.train_all(depth(p), missing="skip") for p in ("cpu", "paper")}
@@ -137,6 +200,8 @@ def publish():
     pictures.write_slider(results / "figures", network)
     table = claims.as_markdown(board(), "notebooks/{}.ipynb")
     runs.write_text(results / "scoreboard.md", table + "\n")
+    runs.write_text(results / "provenance.md", provenance() + "\n")
+    runs.write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")
     path = runs.ROOT / "README.md"
     runs.write_text(path, readme(path.read_text(encoding="utf-8")))
     return 0

@@ -249,8 +249,11 @@ class Trainer:
                 self._save()
                 saved = monotonic()
             if progress is not None:
+                scored = {
+                    f"×{r['scale']:g}": f"{r['psnr']:.2f} dB" for r in self.history[-len(pairs) :]
+                }
                 progress.set_postfix(
-                    loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}", refresh=False
+                    loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}", **scored, refresh=False
                 )
                 progress.update(n)
             if late and not self.finished:

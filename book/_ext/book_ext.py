@@ -1,5 +1,6 @@
 """What the book needs beyond Jupyter Book: its notebooks, MathJax offline, comparison sliders."""
 
+import json
 import shutil
 from html import escape
 from importlib.util import find_spec
@@ -22,6 +23,12 @@ def copy_notebooks(app, config):
         old = target / new.name
         if not old.exists() or old.read_bytes() != new.read_bytes():
             shutil.copyfile(new, old)
+
+
+def glue_numbers(app, config):
+    """Let {{ name }} in the text stand for a number that was computed from the records."""
+    path = Path(app.srcdir).parent / "results" / "numbers.json"
+    config.myst_substitutions = json.loads(path.read_text())
 
 
 def bundle_mathjax(app, exception):
@@ -89,6 +96,7 @@ class Compare(SphinxDirective):
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml-full.js"
     app.connect("config-inited", copy_notebooks, priority=1)
+    app.connect("config-inited", glue_numbers)
     app.connect("html-page-context", drop_thebe)
     app.connect("build-finished", bundle_mathjax)
     app.add_directive("compare", Compare)
