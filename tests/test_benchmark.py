@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import vdsr
-from vdsr import benchmark, experiments, paper, runs
+from vdsr import benchmark, experiments, paper, runs, verdicts
 from vdsr.train import load_metadata
 
 RECORDED = runs.ROOT / "results" / "runs.csv"
@@ -90,11 +90,11 @@ def test_benchmark_verdict_counts_cells():
         ("VDSR, later recipe", 3, 33.5), ("VDSR, authors' weights", 3, 33.6),
     ]  # fmt: skip
     scores = pd.DataFrame(rows, columns=["method", "scale", "psnr"]).assign(dataset="Set5")
-    assert paper.benchmark_verdict(scores) == (
+    assert verdicts.benchmark(scores) == (
         "- VDSR, later recipe, against VDSR, authors' weights: better in 1 of 2 cells, "
         "by -0.10 to +0.10 dB."
     )
-    assert paper.benchmark_verdict(scores[1:2]).startswith("Not run")
+    assert verdicts.benchmark(scores[1:2]).startswith("Not run")
 
 
 def test_the_network_that_ships_says_where_it_comes_from():

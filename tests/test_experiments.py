@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vdsr import data, experiments, paper, runs, train_all
+from vdsr import data, experiments, paper, runs, train_all, verdicts
 from vdsr.__main__ import main
 from vdsr.data import SAMPLES
 from vdsr.train import TrainConfig
@@ -69,13 +69,13 @@ def test_depth_gain_and_verdict_follow_the_rows():
     assert gains.gain[0] == pytest.approx(1.0)
     assert gains["standard error"][0] == pytest.approx((0.01 + 0.01) ** 0.5)
     assert gains["paper's gain"][0] == pytest.approx(0.61)
-    assert paper.depth_verdict(gains).startswith("Reproduced: from depth 5 to 20")
+    assert verdicts.depth(gains).startswith("Reproduced: from depth 5 to 20")
     rows[3][-1] = rows[4][-1] = 36.15
-    assert paper.depth_verdict(paper.depth_gain(histories(*rows))).startswith("Not reproduced")
+    assert verdicts.depth(paper.depth_gain(histories(*rows))).startswith("Not reproduced")
     single = paper.depth_gain(histories(rows[1], rows[3]))
-    assert "One seed" in paper.depth_verdict(single)
-    assert paper.depth_verdict(single).startswith("Pointing the paper's way")
-    assert paper.depth_verdict(paper.depth_gain(histories())).startswith("Not run")
+    assert "One seed" in verdicts.depth(single)
+    assert verdicts.depth(single).startswith("Pointing the paper's way")
+    assert verdicts.depth(paper.depth_gain(histories())).startswith("Not run")
 
 
 def test_command_line_names_unknown_studies(capsys):
@@ -99,13 +99,13 @@ def test_setting_verdict_follows_the_rows():
         (20, "3", kept, "adjustable", 1.0), (20, "3", 2 * kept, "adjustable", 0.4),
         (20, "3", 0.4, "norm", 1.3), (5, "2 3", 2 * kept, "adjustable", 0.7),
     ]  # fmt: skip
-    first, second = paper.setting_verdict(search(*rows)).splitlines()[:2]
+    first, second = verdicts.settings(search(*rows)).splitlines()[:2]
     assert first.startswith("- Depth 20, trained for ×3: of 2 settings")
     assert f"theta {kept}, +1.00 dB over bicubic; the worst is at +0.40 dB" in first
     assert "The default is 0.00 dB below it. Clipping the norm instead: +1.30 dB." in first
     assert second.startswith("- Depth 5, trained for ×2 ×3")
     assert "The default is not among them." in second
-    assert paper.setting_verdict(search()) == "Not run."
+    assert verdicts.settings(search()) == "Not run."
 
 
 def test_default_is_what_the_recorded_search_allows():
@@ -156,14 +156,14 @@ def test_residual_table_and_verdict_follow_the_rows():
     assert row.difference == pytest.approx(2.58)
     assert len(table) == 24
     assert table.ours.notna().sum() == 4
-    assert paper.residual_verdict(scores).startswith(
+    assert verdicts.residual(scores).startswith(
         "Pointing the paper's way: residual networks lead early by 6.00"
     )
-    assert paper.residual_verdict(table1_rows(36, 36, 30, 37)).startswith("Mixed")
-    assert paper.residual_verdict(table1_rows(30, 36, 31, 37)).startswith("Not seen")
+    assert verdicts.residual(table1_rows(36, 36, 30, 37)).startswith("Mixed")
+    assert verdicts.residual(table1_rows(30, 36, 31, 37)).startswith("Not seen")
     seeds = pd.concat([scores, scores.assign(seed=1)])
-    assert paper.residual_verdict(seeds).startswith("Reproduced")
-    assert paper.residual_verdict(scores[:2]).startswith("Not run")
+    assert verdicts.residual(seeds).startswith("Reproduced")
+    assert verdicts.residual(scores[:2]).startswith("Not run")
 
 
 def test_scales_verdict_follows_the_rows():
@@ -176,13 +176,13 @@ def test_scales_verdict_follows_the_rows():
     ]
     scores = paper.as_table2(pd.DataFrame(rows))
     assert set(scores.train_scales) == {"2", "3", "2,3,4"}
-    verdict = paper.scales_verdict(scores, bicubic)
+    verdict = verdicts.scales(scores, bicubic)
     assert verdict.startswith("Pointing the paper's way")
     assert "-1.00 to +0.00 dB from bicubic" in verdict
     assert "+0.00 to +0.20 dB from the single-scale ones" in verdict
     scores.loc[scores.train_scales == "2,3,4", "psnr"] -= 1
-    assert paper.scales_verdict(scores, bicubic).startswith("Mixed")
-    assert paper.scales_verdict(scores[:4], bicubic).startswith("Not run")
+    assert verdicts.scales(scores, bicubic).startswith("Mixed")
+    assert verdicts.scales(scores[:4], bicubic).startswith("Not run")
     table = paper.beside(scores, paper.table("table2"), ["train_scales", "test_scale"])
     assert table.set_index(["train_scales", "test_scale"]).paper["3", 2] == 30.05
     assert table.ours.notna().sum() == 6
@@ -195,12 +195,12 @@ def test_field_verdict_follows_the_rows():
         for field, psnr in zip((11, 17, 29), line, strict=True)
     ]
     scores = pd.DataFrame(rows)
-    verdict = paper.field_verdict(scores)
+    verdict = verdicts.field(scores)
     assert verdict.startswith("Context alone helped: at equal depth")
     assert "+0.40 to +0.50 dB from the narrowest, and better in 2 of 2" in verdict
     scores.loc[scores.field > 11, "psnr"] = 0
-    assert paper.field_verdict(scores).startswith("Context alone did not help")
-    assert paper.field_verdict(scores[:1]).startswith("Not run")
+    assert verdicts.field(scores).startswith("Context alone did not help")
+    assert verdicts.field(scores[:1]).startswith("Not run")
 
 
 def test_caption_says_what_there_is():
@@ -221,10 +221,10 @@ def test_clipping_verdict_follows_the_rows():
         (0.01, "adjustable", 35.0), (0.01, "none", 34.0),
     ]  # fmt: skip
     scores = pd.DataFrame(rows, columns=["learning_rate", "clipping", "psnr"]).assign(seed=0)
-    verdict = paper.clipping_verdict(scores)
+    verdict = verdicts.clipping(scores)
     assert "rate 0.1, against adjustable clipping: none diverges, norm +0.50 dB." in verdict
     assert "rate 0.01, against adjustable clipping: none -1.00 dB." in verdict
-    assert paper.clipping_verdict(scores[:1]).startswith("Not run")
+    assert verdicts.clipping(scores[:1]).startswith("Not run")
 
 
 def test_two_readings_of_9960_iterations():
@@ -244,13 +244,13 @@ def test_reach_and_its_verdict_follow_the_rows():
     assert [*table.epochs] == [8, 80]
     assert [*table["by"]] == ["0 of 1 seeds", "1 of 1 seeds"]
     assert table["reached after"][1] == 100
-    first, second = paper.iterations_verdict(table, 36.9).splitlines()
+    first, second = verdicts.iterations(table, 36.9).splitlines()
     assert first == (
         "- 20 steps: never reaches it, and ends at 36.50 dB, -0.40 dB from the paper's "
         "(0 of 1 seeds)."
     )
     assert "first reaches it after 100 steps, and ends at 36.80 dB" in second
-    assert paper.iterations_verdict(paper.reach(histories[:0], 36.9), 36.9) == "Not run."
+    assert verdicts.iterations(paper.reach(histories[:0], 36.9), 36.9) == "Not run."
 
 
 def test_srcnn_verdict_follows_the_rows():
@@ -260,13 +260,13 @@ def test_srcnn_verdict_follows_the_rows():
     ]  # fmt: skip
     columns = ["run", "architecture", "scales", "scale", "step", "seconds", "psnr"]
     scores = pd.DataFrame(rows, columns=columns).assign(seed=0)
-    verdict = paper.srcnn_verdict(scores)
+    verdict = verdicts.srcnn(scores)
     assert "×3: VDSR ends +1.00 dB from SRCNN" in verdict
     assert "One SRCNN for all scales is -0.50 to -0.50 dB" in verdict
     assert "after 10 steps and 5 s, against 50 steps and 9 s" in verdict
     scores.loc[1, "psnr"] = 30
-    assert "VDSR does not pass" in paper.srcnn_verdict(scores)
-    assert paper.srcnn_verdict(scores[:2]).startswith("Not run")
+    assert "VDSR does not pass" in verdicts.srcnn(scores)
+    assert verdicts.srcnn(scores[:2]).startswith("Not run")
 
 
 def test_border_verdict_follows_the_rows():
@@ -275,7 +275,7 @@ def test_border_verdict_follows_the_rows():
         for d, line in enumerate([(30, 31, 31.5), (30, 31.2, 31.4), (30, 31.2, 31.2)])
         for method, psnr in zip(("bicubic", "zero padding", "true surroundings"), line, strict=True)
     ]
-    verdict = paper.border_verdict(pd.DataFrame(rows, columns=["distance", "method", "psnr"]))
+    verdict = verdicts.border(pd.DataFrame(rows, columns=["distance", "method", "psnr"]))
     assert "costs 0.50 dB" in verdict
     assert "a gain of +1.00 dB" in verdict
     assert "up to 1 pixels" in verdict
@@ -284,7 +284,7 @@ def test_border_verdict_follows_the_rows():
 def test_init_verdict_follows_the_rows():
     rows = [("fan_in", 1.0, 34.0), ("fan_out", 0.1, 35.0), ("normal", 1.0, 33.5)]
     scores = pd.DataFrame(rows, columns=["init", "last_scale", "psnr"]).assign(seed=0)
-    verdict = paper.init_verdict(scores)
+    verdict = verdicts.init(scores)
     assert "fan_out with the last layer times 0.1 ends best, 1.00 dB before" in verdict
     assert "normal with the last layer times 1 ends 1.50 dB behind" in verdict
-    assert paper.init_verdict(scores[:1]).startswith("Not run")
+    assert verdicts.init(scores[:1]).startswith("Not run")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import vdsr
-from vdsr import paper, resizers
+from vdsr import resizers, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_verdict_names_the_alike_and_the_others():
     index = pd.MultiIndex.from_product([["interpolation", "network"], ["own", "near", "far"]])
     index.names = ["method", "resizer"]
     gap = pd.DataFrame({2: [0, 0.01, 0.7, 0, 0.04, -4], 3: [0, 0, -0.8, 0, 0, -5]}, index=index)
-    assert paper.resizing_verdict(gap).splitlines() == [
+    assert verdicts.resizing(gap).splitlines() == [
         "- Within 0.05 dB of MATLAB's in everything: own, near.",
         "- far: interpolation -0.80 to +0.70 dB, network -5.00 to -4.00 dB.",
     ]

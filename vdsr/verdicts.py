@@ -1,0 +1,327 @@
+"""Each study's closing sentence, computed from its rows."""
+
+import pandas as pd
+
+from .paper import final
+from .train import TrainConfig
+
+
+def residual(scores):
+    """Return in a sentence whether residual networks were sooner and better.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `vdsr.paper.as_table1`.
+    """
+    mean = scores.groupby(["learning_rate", "epoch", "network"]).psnr.mean().unstack()
+    mean = mean.reindex(columns=["residual", "non-residual"]).dropna()
+    if mean.empty:
+        return "Not run: it takes both kinds of network."
+    lead = mean["residual"] - mean["non-residual"]
+    first, last = lead.groupby("learning_rate").first(), lead.groupby("learning_rate").last()
+    seeds = scores.seed.nunique()
+    better = int((first > 0).sum() + (last > 0).sum())
+    held = _held(better, 2 * len(first), seeds)
+    return (
+        f"{held}: residual networks lead early by {first.min():.2f} to {first.max():.2f} dB, and "
+        f"at the end by {last.min():.2f} to {last.max():.2f} dB, over "
+        f"{len(first)} learning rate{'s' if len(first) > 1 else ''}."
+        f"{_seeds(scores.seed.nunique())}"
+    )
+
+
+def scales(scores, bicubic):
+    """Return in a sentence how one scale's network does at others, and one network at all.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `vdsr.paper.as_table2`.
+    bicubic : dict of float to float
+        PSNR in dB of interpolation, by scale, on the same images.
+    """
+    mean = scores.groupby(["train_scales", "test_scale"]).psnr.mean().unstack("test_scale")
+    single = {scale: f"{scale:g}" for scale in mean if f"{scale:g}" in mean.index}
+    every = mean.index[mean.index.str.count(",") == 2]
+    if len(single) < 2 or every.empty:
+        return "Not run: it takes networks of single scales and one of all three."
+    elsewhere = [
+        mean.loc[name, other] - bicubic[other]
+        for scale, name in single.items()
+        for other in single
+        if other != scale
+    ]
+    lead = [mean.loc[every[0], scale] - mean.loc[name, scale] for scale, name in single.items()]
+    lost = sum(gain < 0.1 for gain in elsewhere)
+    kept = sum(gain > -0.1 for gain in lead)
+    seeds = scores.seed.nunique()
+    held = _held(lost + kept, len(elsewhere) + len(lead), seeds)
+    return (
+        f"{held}: at scales it was not trained for, a single-scale network is "
+        f"{min(elsewhere):+.2f} to {max(elsewhere):+.2f} dB from bicubic, and no better than it "
+        f"(by less than 0.1 dB) in {lost} of {len(elsewhere)} cases. One network for all is "
+        f"{min(lead):+.2f} to {max(lead):+.2f} dB from the single-scale ones, and not worse "
+        f"(by 0.1 dB or more) at {kept} of {len(lead)} scales.{_seeds(seeds)}"
+    )
+
+
+def field(scores):
+    """Return in a sentence what a wider field was worth at equal depth.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns depth, field (pixels), scale, psnr (dB), seed.
+    """
+    mean = scores.groupby(["scale", "depth", "field"]).psnr.mean()
+    gains = []
+    for (_, _), line in mean.groupby(["scale", "depth"]):
+        if len(line) > 1:
+            gains.append(line.iloc[1:].max() - line.iloc[0])
+    if not gains:
+        return "Not run: it takes two fields of one depth."
+    better = sum(gain > 0 for gain in gains)
+    held = {0: "Context alone did not help", len(gains): "Context alone helped"}.get(
+        better, "Context alone helped in part"
+    )
+    return (
+        f"{held}: at equal depth and weights, the best of the wider fields is "
+        f"{min(gains):+.2f} to {max(gains):+.2f} dB from the narrowest, and better in {better} "
+        f"of {len(gains)} cases.{_seeds(scores.seed.nunique())}"
+    )
+
+
+def iterations(table, target):
+    """Return in a sentence which length of training reaches the paper's PSNR.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `vdsr.paper.reach`.
+    target : float
+    """
+    if table.empty:
+        return "Not run."
+    lines = []
+    for row in table.itertuples():
+        ends = f"ends at {row.last:.2f} dB, {row.last - target:+.2f} dB from the paper's"
+        when = table["reached after"][row.Index]
+        got = "never reaches it" if pd.isna(when) else f"first reaches it after {when:,.0f} steps"
+        lines.append(f"- {row.steps:,} steps: {got}, and {ends} ({row.by}).")
+    return "\n".join(lines)
+
+
+def srcnn(scores):
+    """Return in sentences how SRCNN's three limits show beside VDSR.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Rows of `vdsr.train_all` with the columns name, scales, scale, step, seconds, psnr (dB),
+        seed; SRCNN and VDSR.
+    """
+    if scores.empty or scores.architecture.nunique() < 2:
+        return "Not run: it takes SRCNN and VDSR."
+    last = final(scores)
+    mean = last.groupby(["architecture", "scales", "scale"]).psnr.mean()
+    lines = []
+    every = max(scores[scores.architecture == "VDSR"].scales, key=len)
+    old = "SRCNN 9-1-5"
+    for scale in sorted(scores.scale.unique()):
+        single = mean.get((old, f"{scale:g}", scale))
+        if single is not None:
+            lead = mean["VDSR", every, scale] - single
+            lines.append(f"- ×{scale:g}: VDSR ends {lead:+.2f} dB from SRCNN made for that scale.")
+    multi = [
+        mean[old, every, scale] - mean[old, f"{scale:g}", scale]
+        for scale in sorted(scores.scale.unique())
+        if {(old, every, scale), (old, f"{scale:g}", scale)} <= set(mean.index)
+    ]
+    if multi:
+        lines.append(
+            f"- One SRCNN for all scales is {min(multi):+.2f} to {max(multi):+.2f} dB from those "
+            f"made for one."
+        )
+    three = scores[scores.scale == 3]
+    best = three[three.architecture == old].psnr.max()
+    vdsr = three[(three.architecture == "VDSR") & (three.psnr > best)]
+    if len(vdsr):
+        first = vdsr.loc[vdsr.step.idxmin()]
+        theirs = three[(three.architecture == old) & (three.psnr == best)].iloc[0]
+        lines.append(
+            f"- At ×3, VDSR has passed SRCNN's best by its first score above it: after "
+            f"{first.step:,} steps and {first.seconds:,.0f} s, against {theirs.step:,} steps and "
+            f"{theirs.seconds:,.0f} s."
+        )
+    else:
+        lines.append("- At ×3, VDSR does not pass SRCNN's best.")
+    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
+
+
+def border(profile):
+    """Return in a sentence what zero padding costs at the border.
+
+    Parameters
+    ----------
+    profile : pandas.DataFrame
+        From `vdsr.evaluate.border_profile`.
+    """
+    table = profile.pivot(index="distance", columns="method", values="psnr")
+    cost = table["true surroundings"] - table["zero padding"]
+    gain = table["zero padding"] - table["bicubic"]
+    near = cost[cost > 0.1].index.max()
+    reach = "nowhere" if pd.isna(near) else f"up to {near:g} pixels from the border"
+    return (
+        f"At the outermost pixel, padding with zeros costs {cost[0]:.2f} dB of what the true "
+        f"surroundings would give, and leaves a gain of {gain[0]:+.2f} dB over bicubic; the mean "
+        f"gain is {gain.mean():+.2f} dB. It costs more than 0.1 dB {reach}."
+    )
+
+
+def clipping(scores):
+    """Return in a sentence what adjustable clipping is worth at each learning rate.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns learning_rate, clipping, psnr (dB, not a number where the run diverged), seed.
+    """
+    adjustable = scores.clipping == "adjustable"
+    if scores.empty or adjustable.all() or not adjustable.any():
+        return "Not run: it takes adjustable clipping and another kind."
+    means = scores.groupby(["learning_rate", "clipping"]).psnr.agg(lambda s: s.mean(skipna=False))
+    lines = []
+    for rate, kinds in means.groupby(level=0, sort=False):
+        kinds = kinds.droplevel(0)
+        if "adjustable" not in kinds:
+            continue
+        ours = kinds["adjustable"]
+        others = ", ".join(
+            f"{kind} {'diverges' if pd.isna(psnr) else f'{psnr - ours:+.2f} dB'}"
+            for kind, psnr in kinds.drop("adjustable").items()
+        )
+        stands = "adjustable clipping diverges" if pd.isna(ours) else "against adjustable clipping"
+        lines.append(f"- At learning rate {rate:g}, {stands}: {others}.")
+    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
+
+
+def init(scores):
+    """Return in a sentence which initialisation ended best, and by how much.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns init, last_scale, psnr (dB), seed.
+    """
+    means = scores.groupby(["init", "last_scale"]).psnr.mean().dropna().sort_values()
+    if len(means) < 2:
+        return "Not run: it takes two initialisations."
+    (best, best_scale), (worst, worst_scale) = means.index[-1], means.index[0]
+    return (
+        f"Of {len(means)} initialisations, {best} with the last layer times {best_scale:g} ends "
+        f"best, {means.iloc[-1] - means.iloc[-2]:.2f} dB before the next; {worst} with the last "
+        f"layer times {worst_scale:g} ends {means.iloc[-1] - means.iloc[0]:.2f} dB behind."
+        f"{_seeds(scores.seed.nunique())}"
+    )
+
+
+def _held(good, of, seeds):
+    """Return the words for a claim that held in some of its cases."""
+    place = 0 if good == of else 1 if good else 2
+    if seeds == 1:
+        return ("Pointing the paper's way", "Mixed", "Not seen")[place]
+    return ("Reproduced", "Partly reproduced", "Not reproduced")[place]
+
+
+def _seeds(seeds):
+    """Return the sentence that a verdict on few seeds must end with."""
+    return " One seed cannot tell a gain from chance." if seeds == 1 else f" {seeds} seeds."
+
+
+def depth(gains):
+    """Return in a sentence whether depth paid, from `vdsr.paper.depth_gain`'s table."""
+    if gains.empty or (gains["from depth"] == gains["to depth"]).all():
+        return "Not run: it takes networks of at least two depths."
+    better = gains[gains.gain > 2 * gains["standard error"].fillna(0)]
+    first = gains.iloc[0]
+    seeds = int(gains.seeds.min())
+    ends = f"from depth {first['from depth']} to {first['to depth']}"
+    return (
+        f"{_held(len(better), len(gains), seeds)}: {ends} the PSNR rises at "
+        f"{len(better)} of {len(gains)} scales"
+        f"{'' if seeds == 1 else ' by more than twice the standard error'}, by "
+        f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB.{_seeds(seeds)}"
+    )
+
+
+def settings(scores):
+    """Return a sentence for each series of the search: its winner, and where the default stands.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        A row a setting: columns named as fields of `vdsr.TrainConfig`, and gain, the PSNR over
+        that of bicubic interpolation in dB. A series is one depth and set of scales.
+    """
+    default = TrainConfig()
+    lines = []
+    for (depth, scales), series in scores.groupby(["depth", "scales"], sort=False):
+        rule = series[series.clipping == "adjustable"]
+        varied = [c for c in series if c not in ("depth", "scales", "gain", "clipping")]
+        best = rule.loc[rule.gain.idxmax()]
+        kept = rule[(rule[varied] == [getattr(default, c) for c in varied]).all(axis=1)].gain
+        stands = f"{best.gain - kept.iloc[0]:.2f} dB below it" if len(kept) else "not among them"
+        others = series[series.clipping != "adjustable"].gain
+        lines.append(
+            f"- Depth {depth}, trained for ×{scales.replace(' ', ' ×')}: of {len(rule)} settings "
+            f"with adjustable clipping, the best is "
+            f"{', '.join(f'{c} {best[c]}' for c in varied)}, {best.gain:+.2f} dB over "
+            f"bicubic; the worst is at {rule.gain.min():+.2f} dB. The default is {stands}."
+            + (f" Clipping the norm instead: {others.max():+.2f} dB." if len(others) else "")
+        )
+    if not lines:
+        return "Not run."
+    return "\n".join([*lines, "", "One seed each: a few hundredths of a decibel decide nothing."])
+
+
+def resizing(gap):
+    """Return in sentences how far other libraries' resizing is from MATLAB's.
+
+    Parameters
+    ----------
+    gap : pandas.DataFrame
+        Differences in PSNR from MATLAB's in dB: rows method × resizer, a column a scale.
+    """
+    worst = gap.abs().max(axis=1).unstack("method", sort=False)
+    alike = worst.index[(worst < 0.05).all(axis=1)]
+    lines = [f"- Within 0.05 dB of MATLAB's in everything: {', '.join(alike) or 'none'}."]
+    for name in worst.index:
+        if name not in alike:
+            rows = gap.xs(name, level="resizer")
+            ends = zip(rows.index, rows.min(axis=1), rows.max(axis=1), strict=True)
+            parts = [f"{method} {low:+.2f} to {high:+.2f} dB" for method, low, high in ends]
+            lines.append(f"- {name}: {', '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def benchmark(scores):
+    """Return in sentences how our networks stand beside the authors', over Table 3's cells.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `vdsr.benchmark.scores`.
+    """
+    means = scores.groupby(["dataset", "scale", "method"]).psnr.mean().unstack("method")
+    authors, lines = "VDSR, authors' weights", []
+    for method in ("VDSR, paper's recipe", "VDSR, later recipe"):
+        for rival in ("bicubic", "SRCNN, ours", authors):
+            if {method, rival} <= set(means.columns):
+                lead = (means[method] - means[rival]).dropna()
+                if len(lead):
+                    lines.append(
+                        f"- {method}, against {rival}: better in {int((lead > 0).sum())} of "
+                        f"{len(lead)} cells, by {lead.min():+.2f} to {lead.max():+.2f} dB."
+                    )
+    return "\n".join(lines) or "Not run: it takes a network of ours."
