@@ -128,8 +128,8 @@ def numbers():
         "runs": f"{len(table):,}",
         "paper_runs": f"{(table.preset == 'paper').sum():,}",
         "hours": f"{table.seconds.sum() / 3600:.1f}",
-        "theta": f"{TrainConfig().theta:g}",
-        "collapse": f"{gain:+.2f}",
+        "theta": "${} \\cdot 10^{{{}}}$".format(*map(int, f"{TrainConfig().theta:.0e}".split("e"))),
+        "collapse": f"{round(gain, 2) + 0:+.2f}",  # not -0.00
         "weights": f"{sum(p.numel() for p in VDSR().parameters()):,}",
         "paper_set14": triple(reported.psnr),
         "authors_set14": triple(authors.groupby("scale").psnr.mean()),
