@@ -141,7 +141,7 @@ def attempt(config, *, refresh=False, deadline=None):
             trainer.record = _provenance(trainer)
             with tqdm(
                 total=trainer.total_steps, initial=trainer.step, file=_terminal(), disable=None,
-                desc=f"depth {config.depth}, seed {config.seed}", unit="step", dynamic_ncols=True,
+                desc=config.label, unit="step", dynamic_ncols=True,
             ) as progress:  # fmt: skip
                 try:
                     trainer.fit(progress=progress, deadline=deadline)

@@ -65,7 +65,7 @@ def run(names, preset, hours=None):
         scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f} dB" for r in last.itertuples())
         rest = sum(map(cost, missing.values())) / work * seconds / 3600
         print(
-            f"{identity} depth {config.depth}, seed {config.seed}: {run.diverged or scores}; "
+            f"{identity} {config.label}: {run.diverged or scores}; "
             f"{len(missing)} missing, about {rest:.1f} hours at this speed",
             flush=True,
         )

@@ -106,6 +106,12 @@ class TrainConfig:
                 f"scales must be factors of at least 1, got {self.scales!r}, {self.eval_scales!r}"
             )
 
+    @property
+    def label(self):
+        """What is trained, in a few words."""
+        name = self.architecture if self.architecture != "VDSR" else f"VDSR of depth {self.depth}"
+        return f"{name}, seed {self.seed}"
+
     def network(self):
         """Return the network to be trained, its weights not yet initialised."""
         if self.architecture != "VDSR":
