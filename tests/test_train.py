@@ -30,6 +30,11 @@ def test_defaults_are_the_papers():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001])
 
 
+def test_label_names_what_is_trained():
+    assert TrainConfig().label == "VDSR of depth 20, seed 0"
+    assert SRCNN.label == "SRCNN 9-1-5, seed 0"
+
+
 def test_same_seed_same_weights_and_other_seed_others(tmp_path):
     first = weights(trained(TINY, tmp_path / "a"))
     assert torch.equal(first, weights(trained(TINY, tmp_path / "b")))
