@@ -1,0 +1,179 @@
+import pandas as pd
+import pytest
+
+from vdsr import paper, verdicts
+from vdsr.train import TrainConfig
+
+
+def test_depth_gain_and_verdict_follow_the_rows(histories):
+    rows = [
+        ["a", 5, 0, 10, "Set5", 2, 30.0], ["a", 5, 0, 20, "Set5", 2, 36.0],
+        ["b", 5, 1, 20, "Set5", 2, 36.2],
+        ["c", 20, 0, 20, "Set5", 2, 37.0], ["d", 20, 1, 20, "Set5", 2, 37.2],
+    ]  # fmt: skip
+    gains = paper.depth_gain(histories(*rows))
+    assert gains.gain[0] == pytest.approx(1.0)
+    assert gains["standard error"][0] == pytest.approx((0.01 + 0.01) ** 0.5)
+    assert gains["paper's gain"][0] == pytest.approx(0.61)
+    assert verdicts.depth(gains).startswith("Reproduced: from depth 5 to 20")
+    rows[3][-1] = rows[4][-1] = 36.15
+    assert verdicts.depth(paper.depth_gain(histories(*rows))).startswith("Not reproduced")
+    single = paper.depth_gain(histories(rows[1], rows[3]))
+    assert "One seed" in verdicts.depth(single)
+    assert verdicts.depth(single).startswith("Pointing the paper's way")
+    assert verdicts.depth(paper.depth_gain(histories())).startswith("Not run")
+
+
+def search(*settings):
+    """Return a search's scores, all else being the default."""
+    rows = [
+        {"depth": d, "scales": s, "loss": TrainConfig().loss, "theta": t, "clipping": c, "gain": g}
+        for d, s, t, c, g in settings
+    ]
+    return pd.DataFrame(rows, columns=["depth", "scales", "loss", "theta", "clipping", "gain"])
+
+
+def test_setting_verdict_follows_the_rows():
+    kept = TrainConfig().theta
+    rows = [
+        (20, "3", kept, "adjustable", 1.0), (20, "3", 2 * kept, "adjustable", 0.4),
+        (20, "3", 0.4, "norm", 1.3), (5, "2 3", 2 * kept, "adjustable", 0.7),
+    ]  # fmt: skip
+    first, second = verdicts.settings(search(*rows)).splitlines()[:2]
+    assert first.startswith("- Depth 20, trained for ×3: of 2 settings")
+    assert f"theta {kept}, +1.00 dB over bicubic; the worst is at +0.40 dB" in first
+    assert "The default is 0.00 dB below it. Clipping the norm instead: +1.30 dB." in first
+    assert second.startswith("- Depth 5, trained for ×2 ×3")
+    assert "The default is not among them." in second
+    assert verdicts.settings(search()) == "Not run."
+
+
+def table1_rows(*psnr):
+    """Histories of two kinds of network at one learning rate, in a schedule of 8 epochs."""
+    kinds = [(True, 1), (True, 8), (False, 1), (False, 8)]
+    rows = [
+        {"run": str(r), "residual": r, "learning_rate": 0.1, "epoch": e, "epochs": 8,
+         "seed": 0, "psnr": p}
+        for (r, e), p in zip(kinds, psnr, strict=True)
+    ]  # fmt: skip
+    return paper.as_table1(pd.DataFrame(rows))
+
+
+def test_residual_table_and_verdict_follow_the_rows():
+    scores = table1_rows(36, 37, 30, 36.5)
+    table = paper.beside(scores, paper.table("table1"), ["learning_rate", "network", "epoch"])
+    row = table.set_index(["learning_rate", "network", "epoch"]).loc[(0.1, "non-residual", 10)]
+    assert (row.paper, row.ours, row.seeds) == (27.42, 30, 1)
+    assert row.difference == pytest.approx(2.58)
+    assert len(table) == 24
+    assert table.ours.notna().sum() == 4
+    assert verdicts.residual(scores).startswith(
+        "Pointing the paper's way: residual networks lead early by 6.00"
+    )
+    assert verdicts.residual(table1_rows(36, 36, 30, 37)).startswith("Mixed")
+    assert verdicts.residual(table1_rows(30, 36, 31, 37)).startswith("Not seen")
+    seeds = pd.concat([scores, scores.assign(seed=1)])
+    assert verdicts.residual(seeds).startswith("Reproduced")
+    assert verdicts.residual(scores[:2]).startswith("Not run")
+
+
+def test_scales_verdict_follows_the_rows():
+    bicubic = {2: 33, 3: 30}
+    good = {"2": (37, 30), "3": (32, 33), "2 3 4": (37, 33.2)}
+    rows = [
+        {"run": scales, "scales": scales, "scale": scale, "step": 1, "seed": 0, "psnr": psnr}
+        for scales, pair in good.items()
+        for scale, psnr in zip((2, 3), pair, strict=True)
+    ]
+    scores = paper.as_table2(pd.DataFrame(rows))
+    assert set(scores.train_scales) == {"2", "3", "2,3,4"}
+    verdict = verdicts.scales(scores, bicubic)
+    assert verdict.startswith("Pointing the paper's way")
+    assert "-1.00 to +0.00 dB from bicubic" in verdict
+    assert "+0.00 to +0.20 dB from the single-scale ones" in verdict
+    scores.loc[scores.train_scales == "2,3,4", "psnr"] -= 1
+    assert verdicts.scales(scores, bicubic).startswith("Mixed")
+    assert verdicts.scales(scores[:4], bicubic).startswith("Not run")
+    table = paper.beside(scores, paper.table("table2"), ["train_scales", "test_scale"])
+    assert table.set_index(["train_scales", "test_scale"]).paper["3", 2] == 30.05
+    assert table.ours.notna().sum() == 6
+
+
+def test_field_verdict_follows_the_rows():
+    rows = [
+        {"depth": 5, "field": field, "scale": scale, "seed": 0, "psnr": psnr}
+        for scale, line in ((2, (36, 36.5, 36.2)), (4, (30, 30.4, 29)))
+        for field, psnr in zip((11, 17, 29), line, strict=True)
+    ]
+    scores = pd.DataFrame(rows)
+    verdict = verdicts.field(scores)
+    assert verdict.startswith("Context alone helped: at equal depth")
+    assert "+0.40 to +0.50 dB from the narrowest, and better in 2 of 2" in verdict
+    scores.loc[scores.field > 11, "psnr"] = 0
+    assert verdicts.field(scores).startswith("Context alone did not help")
+    assert verdicts.field(scores[:1]).startswith("Not run")
+
+
+def test_clipping_verdict_follows_the_rows():
+    rows = [
+        (0.1, "adjustable", 36.0), (0.1, "none", float("nan")), (0.1, "norm", 36.5),
+        (0.01, "adjustable", 35.0), (0.01, "none", 34.0),
+    ]  # fmt: skip
+    scores = pd.DataFrame(rows, columns=["learning_rate", "clipping", "psnr"]).assign(seed=0)
+    verdict = verdicts.clipping(scores)
+    assert "rate 0.1, against adjustable clipping: none diverges, norm +0.50 dB." in verdict
+    assert "rate 0.01, against adjustable clipping: none -1.00 dB." in verdict
+    assert verdicts.clipping(scores[:1]).startswith("Not run")
+
+
+def test_reach_and_its_verdict_follow_the_rows():
+    rows = [("a", 8, 10, 36.0), ("a", 8, 20, 36.5), ("b", 80, 100, 37.0), ("b", 80, 200, 36.8)]
+    histories = pd.DataFrame(rows, columns=["run", "epochs", "step", "psnr"])
+    table = paper.reach(histories, 36.9)
+    assert [*table.epochs] == [8, 80]
+    assert [*table["by"]] == ["0 of 1 seeds", "1 of 1 seeds"]
+    assert table["reached after"][1] == 100
+    first, second = verdicts.iterations(table, 36.9).splitlines()
+    assert first == (
+        "- 20 steps: never reaches it, and ends at 36.50 dB, -0.40 dB from the paper's "
+        "(0 of 1 seeds)."
+    )
+    assert "first reaches it after 100 steps, and ends at 36.80 dB" in second
+    assert verdicts.iterations(paper.reach(histories[:0], 36.9), 36.9) == "Not run."
+
+
+def test_srcnn_verdict_follows_the_rows():
+    rows = [
+        ("v", "VDSR", "2 3", 2, 10, 5.0, 37.0), ("v", "VDSR", "2 3", 3, 10, 5.0, 33.0),
+        ("s", "SRCNN 9-1-5", "3", 3, 50, 9.0, 32.0), ("m", "SRCNN 9-1-5", "2 3", 3, 50, 9.0, 31.5),
+    ]  # fmt: skip
+    columns = ["run", "architecture", "scales", "scale", "step", "seconds", "psnr"]
+    scores = pd.DataFrame(rows, columns=columns).assign(seed=0)
+    verdict = verdicts.srcnn(scores)
+    assert "×3: VDSR ends +1.00 dB from SRCNN" in verdict
+    assert "One SRCNN for all scales is -0.50 to -0.50 dB" in verdict
+    assert "after 10 steps and 5 s, against 50 steps and 9 s" in verdict
+    scores.loc[1, "psnr"] = 30
+    assert "VDSR does not pass" in verdicts.srcnn(scores)
+    assert verdicts.srcnn(scores[:2]).startswith("Not run")
+
+
+def test_border_verdict_follows_the_rows():
+    rows = [
+        (d, method, psnr)
+        for d, line in enumerate([(30, 31, 31.5), (30, 31.2, 31.4), (30, 31.2, 31.2)])
+        for method, psnr in zip(("bicubic", "zero padding", "true surroundings"), line, strict=True)
+    ]
+    verdict = verdicts.border(pd.DataFrame(rows, columns=["distance", "method", "psnr"]))
+    assert "costs 0.50 dB" in verdict
+    assert "a gain of +1.00 dB" in verdict
+    assert "up to 1 pixels" in verdict
+
+
+def test_init_verdict_follows_the_rows():
+    rows = [("fan_in", 1.0, 34.0), ("fan_out", 0.1, 35.0), ("normal", 1.0, 33.5)]
+    scores = pd.DataFrame(rows, columns=["init", "last_scale", "psnr"]).assign(seed=0)
+    verdict = verdicts.init(scores)
+    assert "fan_out with the last layer times 0.1 ends best, 1.00 dB before" in verdict
+    assert "normal with the last layer times 1 ends 1.50 dB behind" in verdict
+    assert verdicts.init(scores[:1]).startswith("Not run")
