@@ -152,7 +152,7 @@ def test_srcnn_verdict_follows_the_rows():
     verdict = verdicts.srcnn(scores)
     assert "×3: VDSR ends +1.00 dB from SRCNN" in verdict
     assert "One SRCNN for all scales is -0.50 to -0.50 dB" in verdict
-    assert "after 10 steps and 5 s, against 50 steps and 9 s" in verdict
+    assert "(32.00 dB, after 50 steps and 9 s) is 33.00 dB, after 10 steps and 5 s" in verdict
     scores.loc[1, "psnr"] = 30
     assert "VDSR does not pass" in verdicts.srcnn(scores)
     assert verdicts.srcnn(scores[:2]).startswith("Not run")
