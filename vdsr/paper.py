@@ -176,7 +176,7 @@ def depth_gain(histories):
 
 
 def as_table3(scores, value):
-    """Return Table 3, the paper's columns and ours.
+    """Return Table 3, our columns and the paper's.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def as_table3(scores, value):
     """
     reported = table("table3").pivot_table(value, ["dataset", "scale"], "method", sort=False)
     ours = scores.pivot_table(value, ["dataset", "scale"], "method", sort=False)
-    both = {"the paper": reported, "measured here": ours}
+    both = {"measured here": ours, "the paper": reported}
     if not set(ours.index) & set(reported.index):  # other images cannot be compared
         del both["the paper"]
     return pd.concat(both, axis=1)
