@@ -33,6 +33,12 @@ def _torch_antialias(image, shape):
     return _torch(image, shape, antialias=True)
 
 
+def _opencv(image, shape):
+    import cv2  # of the notebooks' extra; nothing else needs it
+
+    return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
 def _skimage(image, shape):
     smaller = shape[0] < image.shape[0]
     return resize(image, shape, order=3, anti_aliasing=smaller, preserve_range=True)
@@ -44,6 +50,7 @@ RESIZERS = {
     "Pillow, float": _pillow_float,
     "torch, antialias": _torch_antialias,
     "torch, its default": _torch,
+    "OpenCV": _opencv,
     "scikit-image": _skimage,
 }
 

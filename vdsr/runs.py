@@ -157,7 +157,7 @@ def attempt(config, *, refresh=False, deadline=None):
         history = pd.DataFrame([*metadata["history"], *rows], columns=HISTORY[1:])
     history.insert(0, "run", identity)
     record = metadata["record"] | {
-        "steps": metadata["step"], "seconds": round(metadata["seconds"], 1), "diverged": diverged,
+        "steps": metadata["step"], "seconds": round(metadata["seconds"], 3), "diverged": diverged,
     }  # fmt: skip
     return Run(identity, config, history, record)
 
