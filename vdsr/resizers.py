@@ -45,11 +45,11 @@ def _skimage(image, shape):
 
 
 RESIZERS = {
-    "MATLAB's, as here": lambda image, shape: imresize(image, shape=shape),
-    "Pillow, 8 bits": _pillow,
-    "Pillow, float": _pillow_float,
-    "torch, antialias": _torch_antialias,
-    "torch, its default": _torch,
+    "MATLAB's (as here)": lambda image, shape: imresize(image, shape=shape),
+    "Pillow (8 bits)": _pillow,
+    "Pillow (float)": _pillow_float,
+    "torch (antialias)": _torch_antialias,
+    "torch (default)": _torch,
     "OpenCV": _opencv,
     "scikit-image": _skimage,
 }
