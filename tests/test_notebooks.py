@@ -6,8 +6,9 @@ import nbformat
 import papermill
 import pytest
 
+from vdsr import benchmark, experiments, paper, train_all, verdicts
 from vdsr.experiments import STUDIES
-from vdsr.study import EXTRA_PAGES
+from vdsr.study import EXTRA_PAGES, shown
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -71,3 +72,27 @@ def test_recorded_notebook_matches_its_template(path):
     recorded = nbformat.read(path, as_version=4)
     template = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
     assert sources(recorded) == sources(template)
+
+
+CLOSINGS = {
+    "ablation_depth": lambda h: verdicts.depth(paper.depth_gain(h)),
+    "ablation_residual": lambda h: verdicts.residual(paper.as_table1(h)),
+    "ablation_clipping": lambda h: verdicts.clipping(paper.final(h)),
+    "ablation_init": lambda h: verdicts.init(paper.final(h)),
+    "ablation_iterations": lambda h: verdicts.iterations(paper.reach(h, 36.90), 36.90),
+    "srcnn": lambda h: verdicts.srcnn(h),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_recorded_notebook_shows_the_ledgers_rows(name):
+    preset = shown(name)
+    configs = STUDIES[name](preset)
+    histories = train_all(configs, missing="skip")
+    recorded = nbformat.read(ROOT / "results" / "notebooks" / f"{name}.ipynb", as_version=4)
+    printed = [o.get("data", {}).get("text/markdown") for c in code(recorded) for o in c.outputs]
+    assert experiments.caption(preset, configs, histories) in printed
+    if name in CLOSINGS:
+        assert CLOSINGS[name](histories) in printed
+    if name == "benchmark":
+        assert verdicts.benchmark(benchmark.scores(preset, missing="skip")) in printed
