@@ -7,7 +7,7 @@ from vdsr import claims, study
 from vdsr.runs import ROOT
 
 
-def table1(**psnr):
+def table1():
     """Rows of the study of residual learning, at two rates, early and late, with three seeds."""
     rows = [
         {
@@ -46,6 +46,14 @@ def test_few_seeds_and_short_trainings_are_hints():
     assert verdicts({"ablation_residual": ("cpu", rows)})[FAST] == "points that way"
     one = rows[rows.seed == 0]
     assert verdicts({"ablation_residual": ("paper", one)})[FAST] == "points that way"
+
+
+def test_a_full_verdict_takes_three_seeds_of_every_config():
+    rows = table1()
+    begun = rows[(rows.seed == 0) | (rows.learning_rate == 0.1)]
+    board = claims.scoreboard({"ablation_residual": ("paper", begun)}).set_index("claim")
+    assert board.verdict[FAST] == "points that way"
+    assert board.basis[FAST] == "`paper`, 1 seed"
 
 
 def test_nothing_recorded_is_not_run():

@@ -1,11 +1,13 @@
 """The paper's claims, and the rules by which recorded rows answer them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from .paper import as_table1, as_table2, depth_gain, final, table
+from .model import receptive_field
+from .paper import as_table1, as_table2, depth_gain, field_gains, final, table
+from .train import TrainConfig
 
 HOLDS, PARTLY, FAILS = "reproduced", "partly reproduced", "not reproduced"
 # One seed, or a shortened training, can point a way. It cannot reproduce a claim, or refute it.
@@ -54,7 +56,7 @@ def scoreboard(evidence):
         preset, scores = evidence.get(claim.study, ("", pd.DataFrame()))
         answer = None if scores.empty else claim.rule(scores)
         verdict, theirs, ours = answer or ("not run", "", "")
-        seeds = scores.seed.nunique() if "seed" in scores else 1
+        seeds = _seeds(scores)
         basis = f"`{preset}`, {seeds} seed{'s' if seeds > 1 else ''}" if answer else ""
         if answer and (preset != "paper" or seeds < 3):
             verdict = HINTS[verdict]
@@ -66,6 +68,16 @@ def scoreboard(evidence):
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _seeds(scores):
+    """Return how many seeds there are of the config that has the fewest."""
+    if "seed" not in scores:
+        return 1
+    config = [f.name for f in fields(TrainConfig) if f.name in scores and f.name != "seed"]
+    if not config:
+        return scores.seed.nunique()
+    return int(scores.groupby(config, dropna=False).seed.nunique().min())
 
 
 def _grade(good, of):
@@ -110,12 +122,7 @@ def _depth(histories):
 
 def _field(histories):
     scores = final(histories)
-    mean = scores.groupby(["scale", "depth", "dilation"]).psnr.mean()
-    gains = [
-        line.iloc[1:].max() - line.iloc[0]
-        for _, line in mean.groupby(["scale", "depth"])
-        if len(line) > 1
-    ]
+    gains = field_gains(scores.assign(field=receptive_field(scores.depth, scores.dilation)))
     if not gains:
         return None
     better = sum(gain > 0 for gain in gains)
@@ -162,13 +169,14 @@ def _residual(histories):
     )
 
 
-def _means(histories):
-    return as_table2(histories).groupby(["train_scales", "test_scale"]).psnr.mean().unstack()
+def _table2(histories):
+    cells = ["train_scales", "test_scale"]
+    ours = as_table2(histories).groupby(cells).psnr.mean().unstack()
+    return ours, table("table2").set_index(cells).psnr.unstack()
 
 
 def _elsewhere(histories):
-    ours = _means(histories)
-    theirs = table("table2").set_index(["train_scales", "test_scale"]).psnr.unstack()
+    ours, theirs = _table2(histories)
     bicubic = _bicubic()
     cells = [(f"{a}", b) for a in (2, 3, 4) for b in (2, 3, 4) if a != b]
     if not {a for a, _ in cells} <= set(ours.index):
@@ -183,8 +191,7 @@ def _elsewhere(histories):
 
 
 def _one_for_all(histories):
-    ours = _means(histories)
-    theirs = table("table2").set_index(["train_scales", "test_scale"]).psnr.unstack()
+    ours, theirs = _table2(histories)
     if not {"2", "3", "4", "2,3,4"} <= set(ours.index):
         return None
     leads, paper = (
@@ -195,7 +202,7 @@ def _one_for_all(histories):
 
 
 def _fractions(histories):
-    ours = _means(histories)
+    ours, _ = _table2(histories)
     scales = [1.5, 2.5, 3.5]
     if not {"3", "2,3,4"} <= set(ours.index) or not set(scales) <= set(ours):
         return None

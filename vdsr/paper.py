@@ -82,6 +82,25 @@ def as_table2(histories):
     return scores.assign(train_scales=scores.scales.str.replace(" ", ","), test_scale=scores.scale)
 
 
+def field_gains(scores):
+    """Return what the best of the wider fields gains over the narrowest, a number a case.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns scale, depth, field (pixels), psnr (dB); several rows of a kind are seeds. A case
+        is one scale and depth.
+
+    Returns
+    -------
+    list of float
+        In dB.
+    """
+    mean = scores.groupby(["scale", "depth", "field"]).psnr.mean()
+    cases = (line for _, line in mean.groupby(["scale", "depth"]) if len(line) > 1)
+    return [line.iloc[1:].max() - line.iloc[0] for line in cases]
+
+
 def iteration_budget(patches):
     """Return what "80 epochs (9960 iterations)" in "roughly 4 hours on GPU Titan Z" may mean.
 

@@ -101,7 +101,7 @@ def board():
             evidence[name] = preset, runs.train_all(study(preset), missing="skip")
     border = runs.ROOT / "results" / "border.csv"
     if border.exists():
-        evidence["border"] = evidence["benchmark"][0], pd.read_csv(border)
+        evidence["border"] = load_metadata(PRETRAINED)["preset"], pd.read_csv(border)
     return claims.scoreboard(evidence)
 
 
@@ -153,16 +153,8 @@ def provenance():
             cells = [", ".join(sorted(set(done[c].astype(str)))) for c in ("device", "torch")]
             commits = ", ".join(f"`{c[:7]}`" for c in sorted(set(done.commit)))
             hours = f"{done.seconds.sum() / 3600:.1f}"
-            row = [
-                f"`{name}`",
-                f"`{preset}`",
-                str(len(done)),
-                str(len(asked)),
-                hours,
-                *cells,
-                commits,
-            ]
-            lines.append(f"| {' | '.join(row)} |")
+            count = f"`{name}` | `{preset}` | {len(done)} | {len(asked)} | {hours}"
+            lines.append(f"| {count} | {' | '.join(cells)} | {commits} |")
     return "\n".join(lines)
 
 

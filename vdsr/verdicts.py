@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .paper import final
+from .paper import field_gains, final
 from .train import TrainConfig
 
 
@@ -26,8 +26,7 @@ def residual(scores):
     return (
         f"{held}: residual networks lead early by {first.min():.2f} to {first.max():.2f} dB, and "
         f"at the end by {last.min():.2f} to {last.max():.2f} dB, over "
-        f"{len(first)} learning rate{'s' if len(first) > 1 else ''}."
-        f"{_seeds(scores.seed.nunique())}"
+        f"{len(first)} learning rate{'s' if len(first) > 1 else ''}.{_seeds(seeds)}"
     )
 
 
@@ -74,11 +73,7 @@ def field(scores):
     scores : pandas.DataFrame
         Columns depth, field (pixels), scale, psnr (dB), seed.
     """
-    mean = scores.groupby(["scale", "depth", "field"]).psnr.mean()
-    gains = []
-    for (_, _), line in mean.groupby(["scale", "depth"]):
-        if len(line) > 1:
-            gains.append(line.iloc[1:].max() - line.iloc[0])
+    gains = field_gains(scores)
     if not gains:
         return "Not run: it takes two fields of one depth."
     better = sum(gain > 0 for gain in gains)
