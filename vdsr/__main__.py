@@ -17,7 +17,7 @@ def main(arguments=None):
         help="enlarge a picture file",
         description="Enlarges a picture by the network that comes with the package: luminance by "
         "the network, colour and transparency by bicubic interpolation. The colour profile and "
-        "the EXIF data are kept.",
+        "the EXIF data are kept, but not the tags of a TIFF.",
     )
     command.add_argument("source", help="the picture: JPEG, PNG, TIFF, WebP, ...")
     command.add_argument("-o", "--output", required=True, metavar="TARGET",

@@ -133,7 +133,8 @@ def upscale_file(source, target, scale, *, model=None, progress=False):
     ----------
     source, target : path-like
         Files in formats that Pillow knows, at 8 bits a channel, or 16 if grey. The target's
-        suffix says its format. It appears whole or not at all.
+        suffix says its format. It appears whole or not at all. The tags of a TIFF are
+        lost, but for the colour profile.
     scale, model, progress
         As in `upscale`.
 
