@@ -60,5 +60,7 @@ def test_caption_says_what_there_is():
     rows = pd.DataFrame({"run": ["a", "a", "b"], "seed": [0, 0, 1], "step": [5, 1000, 9]})
     assert experiments.caption("paper", configs, rows) == (
         "Preset paper: 2 of 48 runs, of 9 to 1,000 steps of 64 patches from T91, "
+        "VDSR having 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 20 layers, "
         "scored on Set5; 2 seeds."
     )
+    assert "VDSR having 20 layers" in experiments.caption("paper", experiments.srcnn("paper"), rows)

@@ -60,6 +60,14 @@ def test_field_pictures_share_one_scale():
     assert images[1].get_array().max() == -6
 
 
+def test_field_curves_share_one_span():
+    rows = [(11, 5, 2, 30.0), (17, 5, 2, 31.0), (11, 5, 3, 20.0), (17, 5, 3, 20.1)]
+    scores = pd.DataFrame(rows, columns=["field", "depth", "scale", "psnr"]).assign(seed=0)
+    wide, narrow = (axis.get_ylim() for axis in plots.field_curves(scores).axes)
+    assert wide[1] - wide[0] == pytest.approx(narrow[1] - narrow[0])
+    assert narrow[0] < 20 < 20.1 < narrow[1]
+
+
 def test_gradient_histogram_counts_percent():
     magnitudes = pd.DataFrame({"step": [0] * 4 + [9] * 2, "ratio": [0.1, 0.1, 10, 10, 2, 2]})
     [axis] = plots.gradient_histogram(magnitudes).axes
@@ -70,8 +78,9 @@ def test_gradient_histogram_counts_percent():
 
 def test_race_curves_have_steps_and_seconds():
     rows = [("a", 10, 1.0, 30.0), ("a", 10, 3.0, 32.0), ("b", 20, 5.0, 33.0)]
-    scores = pd.DataFrame(rows, columns=["name", "step", "seconds", "psnr"])
+    scores = pd.DataFrame(rows, columns=["name", "step", "seconds", "psnr"]).assign(scale=3)
     steps, seconds = plots.race_curves(scores).axes
+    assert steps.get_ylabel() == "PSNR at ×3 (dB)"
     assert lines(steps)["a"] == pytest.approx([31])
     assert [*seconds.lines[0].get_xdata()] == [2]
     assert [*steps.lines[1].get_xdata()] == [20]
@@ -100,5 +109,6 @@ def test_crops_are_titled_with_their_scores():
 
 def test_speed_points():
     table = pd.DataFrame({"method": ["a"], "psnr": [30], "seconds": [0.5]})
-    [axis] = plots.speed_points(table).axes
+    [axis] = plots.speed_points(table.assign(dataset="Set5", scale=2)).axes
+    assert axis.get_ylabel() == "PSNR (dB) on Set5, ×2"
     assert (*axis.lines[0].get_xdata(), *axis.lines[0].get_ydata()) == (0.5, 30)

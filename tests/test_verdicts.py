@@ -78,25 +78,26 @@ def test_residual_table_and_verdict_follow_the_rows():
 
 
 def test_scales_verdict_follows_the_rows():
-    bicubic = {2: 33, 3: 30}
-    good = {"2": (37, 30), "3": (32, 33), "2 3 4": (37, 33.2)}
+    bicubic = {2: 33, 2.5: 31.5, 3: 30}
+    good = {"2": (37, 31, 30), "3": (32, 32, 33), "2 3 4": (37, 31.25, 33.2)}
     rows = [
         {"run": scales, "scales": scales, "scale": scale, "step": 1, "seed": 0, "psnr": psnr}
-        for scales, pair in good.items()
-        for scale, psnr in zip((2, 3), pair, strict=True)
+        for scales, psnrs in good.items()
+        for scale, psnr in zip(bicubic, psnrs, strict=True)
     ]
     scores = paper.as_table2(pd.DataFrame(rows))
     assert set(scores.train_scales) == {"2", "3", "2,3,4"}
     verdict = verdicts.scales(scores, bicubic)
-    assert verdict.startswith("Pointing the paper's way")
-    assert "-1.00 to +0.00 dB from bicubic" in verdict
-    assert "+0.00 to +0.20 dB from the single-scale ones" in verdict
+    assert "-1.00 to +0.00 dB from bicubic, and below it in 1 of 2 cases" in verdict
+    assert "+0.00 to +0.20 dB from the single-scale ones, and not worse" in verdict
+    assert "at 2 of 2 scales" in verdict
+    assert "from bicubic, -0.25 dB at ×2.5." in verdict
     scores.loc[scores.train_scales == "2,3,4", "psnr"] -= 1
-    assert verdicts.scales(scores, bicubic).startswith("Mixed")
-    assert verdicts.scales(scores[:4], bicubic).startswith("Not run")
+    assert "at 0 of 2 scales" in verdicts.scales(scores, bicubic)
+    assert verdicts.scales(scores[:6], bicubic).startswith("Not run")
     table = paper.beside(scores, paper.table("table2"), ["train_scales", "test_scale"])
     assert table.set_index(["train_scales", "test_scale"]).paper["3", 2] == 30.05
-    assert table.ours.notna().sum() == 6
+    assert table.ours.notna().sum() == 6  # the whole scales
 
 
 def test_field_verdict_follows_the_rows():
@@ -126,6 +127,13 @@ def test_clipping_verdict_follows_the_rows():
     assert verdicts.clipping(scores[:1]).startswith("Not run")
 
 
+def test_share_clipped_follows_the_rows():
+    rows = pd.DataFrame({"step": [0, 20, 20, 20, 20], "ratio": [9.0, 0.5, 2.0, 3.0, 2000.0]})
+    verdict = verdicts.clipped(rows)
+    assert verdict.startswith("After 20 steps 75 % of all values")
+    assert verdict.endswith("it would be 25.00 %.")
+
+
 def test_reach_and_its_verdict_follow_the_rows():
     rows = [("a", 8, 10, 36.0), ("a", 8, 20, 36.5), ("b", 80, 100, 37.0), ("b", 80, 200, 36.8)]
     histories = pd.DataFrame(rows, columns=["run", "epochs", "step", "psnr"])
@@ -152,7 +160,10 @@ def test_srcnn_verdict_follows_the_rows():
     verdict = verdicts.srcnn(scores)
     assert "×3: VDSR ends +1.00 dB from SRCNN" in verdict
     assert "One SRCNN for all scales is -0.50 to -0.50 dB" in verdict
-    assert "(32.00 dB, after 50 steps and 9 s) is 33.00 dB, after 10 steps and 5 s" in verdict
+    assert "best is 32.00 dB, after 50 steps and 9 s; VDSR's first score is 33.00 dB" in verdict
+    sooner = pd.DataFrame([("v", "VDSR", "2 3", 3, 5, 2.0, 31.0)], columns=columns).assign(seed=0)
+    verdict = verdicts.srcnn(pd.concat([sooner, scores], ignore_index=True))
+    assert "VDSR's first score above it is 33.00 dB, after 10 steps and 5 s" in verdict
     scores.loc[1, "psnr"] = 30
     assert "VDSR does not pass" in verdicts.srcnn(scores)
     assert verdicts.srcnn(scores[:2]).startswith("Not run")

@@ -19,7 +19,7 @@ def evaluate(model, dataset, scale):
 
     Ground truth is 8-bit luminance, the input its unrounded bicubic down- and upscaling,
     the output rounded and clipped to 8 bits, and `scale` border pixels are cut off
-    (Kim et al. 2016, §4.2, after Huang et al. 2015).
+    (Kim et al. 2016, §5.3, after Huang et al. 2015).
 
     Parameters
     ----------

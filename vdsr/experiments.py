@@ -59,7 +59,7 @@ def preset_config(preset):
 
 
 def caption(preset, configs, histories):
-    """Return in a sentence what the runs of a study are: preset, data, length, seeds.
+    """Return in a sentence what the runs of a study are: preset, length, data, depth, seeds.
 
     Parameters
     ----------
@@ -75,10 +75,12 @@ def caption(preset, configs, histories):
     steps = histories.groupby("run").step.max()
     length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
     first = configs[0]
+    depths = sorted({c.depth for c in configs if c.architecture == "VDSR"})
+    layers = f"{', '.join(map(str, depths[:-1]))} and {depths[-1]}" if depths[1:] else depths[0]
     return (
         f"Preset {preset}: {done} of {len(configs)} runs, of {length} steps of "
-        f"{first.batch_size} patches from {first.train_set}, scored on "
-        f"{', '.join(first.eval_sets)}; {seeds} seed{'s' if seeds > 1 else ''}."
+        f"{first.batch_size} patches from {first.train_set}, VDSR having {layers} layers, scored "
+        f"on {', '.join(first.eval_sets)}; {seeds} seed{'s' if seeds > 1 else ''}."
     )
 
 

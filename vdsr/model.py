@@ -145,7 +145,7 @@ def receptive_field(model_or_depth, dilation=1):
     ----------
     model_or_depth : torch.nn.Module or int
         A network whose convolutions follow one another, or the depth D of a VDSR,
-        whose field is 2·D + 1 (Kim et al. 2016, §3.3).
+        whose field is 2·D + 1 (Kim et al. 2016, §4.1).
     dilation : int
         That of a VDSR given by its depth.
     """

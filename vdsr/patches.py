@@ -51,9 +51,9 @@ class Patches:
     scales : sequence of float
         The factors, all of which are mixed in each batch.
     size : int
-        Side of a patch in pixels; 41 in Kim et al. 2016, §4.1.
+        Side of a patch in pixels; 41 in Kim et al. 2016, §3.2.
     overlap : int
-        Pixels that neighbouring patches share; none in Kim et al. 2016, §4.1.
+        Pixels that neighbouring patches share; none in Kim et al. 2016, §3.2.
     augment : bool
         Whether an epoch visits each patch in all eight rotations and reflections.
     device : torch.device or str

@@ -3,9 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import NullFormatter
 
 # The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+LINES = ["-", "--", ":", "-."]  # no colour stands alone
 PAPER = {"color": "#777777", "linestyle": "--", "marker": "x"}  # the paper's values, always
 
 
@@ -131,9 +133,12 @@ def gradient_histogram(magnitudes):
     """
     figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
     edges = np.logspace(-6, 4, 101)
-    for (step, group), colour in zip(magnitudes.groupby("step"), COLOURS, strict=False):
+    for (step, group), colour, line in zip(
+        magnitudes.groupby("step"), COLOURS, LINES, strict=False
+    ):
         counts, _ = np.histogram(group.ratio, edges)
-        axis.stairs(100 * counts / len(group), edges, color=colour, label=f"step {step}", lw=1.5)
+        share = 100 * counts / len(group)
+        axis.stairs(share, edges, color=colour, linestyle=line, label=f"step {step}", lw=1.5)
     axis.axvline(1, color="#777777", linestyle=":", label="the bound θ/γ")
     axis.set(xscale="log", xlabel="gradient, over its bound", ylabel="% of all values")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -146,7 +151,8 @@ def race_curves(scores):
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns name, step, seconds, psnr (dB); several rows of a name and step are averaged.
+        Columns name, step, seconds, psnr (dB), scale, all of one; several rows of a name and
+        step are averaged.
 
     Returns
     -------
@@ -161,7 +167,7 @@ def race_curves(scores):
             axis.plot(line[x], line.psnr, marker=marker, ms=4, color=colour, label=name)
     for axis, label in zip(axes, ("training steps", "seconds of training"), strict=True):
         axis.set(xlabel=label, xscale="log")
-    axes[0].set_ylabel("PSNR (dB)")
+    axes[0].set_ylabel(f"PSNR at ×{scores.scale.iloc[0]:g} (dB)")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -214,6 +220,7 @@ def budget_curves(scores, target):
             ax=axis, palette=sns.color_palette(COLOURS, scores.name.nunique()),
         )  # fmt: skip
     axis.set(xlabel="training steps", ylabel="PSNR (dB)", xscale="log")
+    axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade, labels would collide
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -252,7 +259,7 @@ def speed_points(table):
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns method, psnr (dB), seconds, of one image set at one scale.
+        Columns method, psnr (dB), seconds, dataset, scale, all of one image set at one scale.
 
     Returns
     -------
@@ -261,7 +268,8 @@ def speed_points(table):
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for row, colour, marker in zip(table.itertuples(), COLOURS, "osD^vP", strict=False):
         axis.plot(row.seconds, row.psnr, marker, color=colour, label=row.method, ms=9)
-    axis.set(xscale="log", xlabel="seconds an image (mean)", ylabel="PSNR (dB)")
+    where = f"{table.dataset.iloc[0]}, ×{table.scale.iloc[0]:g}"
+    axis.set(xscale="log", xlabel="seconds an image (mean)", ylabel=f"PSNR (dB) on {where}")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -280,9 +288,12 @@ def layer_curves(magnitudes):
     """
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), layout="constrained")
     for which, (axis, title) in enumerate(zip(axes, ("signal", "gradient"), strict=True)):
-        for (name, curves), colour in zip(magnitudes.items(), COLOURS, strict=False):
+        for (name, curves), colour, marker, line in zip(
+            magnitudes.items(), COLOURS, "osD^", LINES, strict=False
+        ):
             curve = curves[which]
-            axis.semilogy(range(1, len(curve) + 1), curve, "o-", color=colour, label=name, ms=4)
+            style = {"marker": marker, "linestyle": line, "color": colour, "ms": 4}
+            axis.semilogy(range(1, len(curve) + 1), curve, label=name, **style)
         axis.set(title=title, xlabel="layer", ylabel="root mean square" if which == 0 else "")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -310,12 +321,14 @@ def residual_curves(scores, paper=None):
         layout="constrained",
     )  # fmt: skip
     for axis, rate in zip(axes[0], rates, strict=True):
-        for network, colour in zip(("residual", "non-residual"), COLOURS, strict=False):
+        for network, colour, marker in zip(
+            ("residual", "non-residual"), COLOURS, "os", strict=False
+        ):
             ours = scores[(scores.learning_rate == rate) & (scores.network == network)]
             if not ours.empty:
                 sns.lineplot(
-                    ours, x="epoch", y="psnr", errorbar="sd", color=colour, label=network,
-                    ax=axis, legend=False,
+                    ours, x="epoch", y="psnr", errorbar="sd", color=colour, marker=marker,
+                    label=network, ax=axis, legend=False,
                 )  # fmt: skip
             if paper is not None:
                 line = paper[(paper.learning_rate == rate) & (paper.network == network)]
@@ -349,6 +362,7 @@ def scale_curves(scores, bicubic):
         sns.lineplot(
             gain, x="test_scale", y="gain", hue="train_scales", style="train_scales",
             markers=True, errorbar="sd", ax=axis,
+            palette=sns.color_palette(COLOURS, gain.train_scales.nunique()),
         )  # fmt: skip
     axis.set(xlabel="scale tested", ylabel="gain over bicubic (dB)")
     axis.legend(title="trained for", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -403,4 +417,8 @@ def field_curves(scores):
     )  # fmt: skip
     grid.set_titles("×{col_name:g}")
     grid.set_axis_labels("receptive field (pixels)", "PSNR (dB)")
+    limits = [axis.get_ylim() for axis in grid.axes.flat]
+    span = max(top - bottom for bottom, top in limits)
+    for axis, (bottom, top) in zip(grid.axes.flat, limits, strict=True):  # slopes then compare
+        axis.set_ylim((bottom + top - span) / 2, (bottom + top + span) / 2)
     return grid.figure

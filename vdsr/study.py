@@ -9,7 +9,7 @@ import pandas as pd
 from . import benchmark, claims, paper, pictures, runs
 from .data import load_images
 from .evaluate import border_profile, evaluate
-from .experiments import STUDIES, depth, theta
+from .experiments import STUDIES, depth, scales, theta
 from .model import VDSR
 from .train import OutOfTime, TrainConfig, load_metadata
 from .upscale import PRETRAINED, load_pretrained
@@ -99,9 +99,11 @@ def board():
             evidence[name] = preset, benchmark.scores(preset, missing="skip")
         else:
             evidence[name] = preset, runs.train_all(study(preset), missing="skip")
-    border = runs.ROOT / "results" / "border.csv"
-    if border.exists():
-        evidence["border"] = load_metadata(PRETRAINED)["preset"], pd.read_csv(border)
+    preset, rows = evidence["ablation_scales"]
+    bicubic = pd.read_csv(runs.ROOT / "results" / "bicubic.csv").set_index("scale").psnr
+    evidence["ablation_scales"] = preset, rows.assign(bicubic=rows.scale.map(bicubic))
+    border = pd.read_csv(runs.ROOT / "results" / "border.csv")
+    evidence["border"] = load_metadata(PRETRAINED)["preset"], border
     return claims.scoreboard(evidence)
 
 
@@ -186,6 +188,9 @@ def publish():
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             part.metadata.pop("papermill", None)
         runs.write_text(results / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+    bicubic = pd.concat(evaluate(None, "Set5", s) for s in scales("cpu")[0].eval_scales)
+    table = bicubic.groupby(["dataset", "scale"]).psnr.mean().reset_index()
+    runs.write_text(results / "bicubic.csv", table.to_csv(index=False, float_format="%.6g"))
     network = load_pretrained()
     profile = border_profile(network, load_images("Set5"), 3)
     runs.write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))

@@ -34,21 +34,21 @@ class TrainConfig:
     study's own, and the book says how it was made.
     """
 
-    depth: int = 20  # §3.1
+    depth: int = 20  # §5.2
     width: int = 64  # §3.1
     residual: bool = True  # §3.2
-    init: Literal["fan_in", "fan_out", "normal"] = "fan_out"  # §4.2 names He et al., not the fan
+    init: Literal["fan_in", "fan_out", "normal"] = "fan_out"  # §5.2 names He et al., not the fan
     last_scale: float = 0.1  # ours: factor on the last layer's initial weights
     train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
-    scales: tuple[float, ...] = (2, 3, 4)  # §3.4
-    augment: bool = False  # §4.1: rotation and flip, with the 291 images
-    patch_size: int = 41  # §4.2
-    batch_size: int = 64  # §4.2
-    epochs: int = 80  # §4.2
-    decay_epochs: int = 20  # §4.2: the learning rate is divided by 10 this often
-    learning_rate: float = 0.1  # §4.2
-    momentum: float = 0.9  # §4.2
-    weight_decay: float = 1e-4  # §4.2
+    scales: tuple[float, ...] = (2, 3, 4)  # §3.2
+    augment: bool = False  # §5.1: rotation and flip, with the 291 images
+    patch_size: int = 41  # §3.2
+    batch_size: int = 64  # §3.2
+    epochs: int = 80  # §5.2
+    decay_epochs: int = 20  # §5.2: the learning rate is divided by 10 this often
+    learning_rate: float = 0.1  # §5.2
+    momentum: float = 0.9  # §3.2
+    weight_decay: float = 1e-4  # §3.2
     loss: Literal["sum", "patch", "pixel"] = "patch"  # ours: what half the squared error is over
     clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2
     theta: float = 3e-5  # ours: bound of a step (adjustable), of an entry or of the norm
@@ -62,9 +62,9 @@ class TrainConfig:
     architecture: Literal["VDSR", "SRCNN 9-1-5", "SRCNN 9-5-5"] = field(
         default="VDSR", metadata={"before": "VDSR"}
     )  # SRCNN has its own depth, width and output; those above are then left alone
-    overlap: int = field(default=0, metadata={"before": 0})  # §4.1: pixels that patches share
-    last_rate: float = field(default=1.0, metadata={"before": 1.0})  # §3.2: factor, last layer
-    optimizer: Literal["sgd", "adam"] = field(default="sgd", metadata={"before": "sgd"})  # §4.2
+    overlap: int = field(default=0, metadata={"before": 0})  # §3.2: pixels that patches share
+    last_rate: float = field(default=1.0, metadata={"before": 1.0})  # §2.1: factor, last layer
+    optimizer: Literal["sgd", "adam"] = field(default="sgd", metadata={"before": "sgd"})  # §3.2
 
     def __post_init__(self):
         """Refuse what cannot be trained, before anything is loaded."""
