@@ -47,6 +47,19 @@ def test_a_passed_deadline_begins_nothing():
     assert benchmark.scores("smoke", deadline=0.0).empty
 
 
+def test_a_network_that_diverged_has_no_scores(monkeypatch):
+    wild = replace(experiments.PRESETS["smoke"], clipping="none", learning_rate=1e30)
+    monkeypatch.setattr(benchmark, "methods", lambda preset: {"wild": lambda scale: wild})
+    assert benchmark.scores("smoke").empty
+
+
+def test_all_networks_are_asked_of_the_study():
+    later, recipe = experiments.benchmark("paper")
+    single = {c.scales for c in benchmark.trained("paper") if c.architecture == "SRCNN 9-1-5"}
+    assert single == {(2,), (3,), (4,)}
+    assert {later, recipe} < {*benchmark.trained("paper")}
+
+
 def test_authors_weights_are_left_to_presets_with_downloads():
     assert "VDSR, authors' weights" in benchmark.methods("paper")
     assert "VDSR, authors' weights" not in benchmark.methods("quick")
@@ -91,7 +104,7 @@ def test_benchmark_verdict_counts_cells():
         ("SRCNN, ours", 2, 36.0, 0.1), ("SRCNN, ours", 3, 32.0, 0.1),
     ]  # fmt: skip
     columns = ["method", "scale", "psnr", "seconds"]
-    scores = pd.DataFrame(rows, columns=columns).assign(dataset="Set5")
+    scores = pd.DataFrame(rows, columns=columns).assign(dataset="Set5", device="one")
     ours = "- VDSR, later recipe, against "
     assert verdicts.benchmark(scores).splitlines() == [
         f"{ours}SRCNN, ours: better in 2 of 2 cells, by +1.50 to +1.60 dB.",

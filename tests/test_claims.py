@@ -41,6 +41,24 @@ def test_a_changed_row_changes_a_verdict():
     assert verdicts({"ablation_residual": ("paper", rows)})[RESIDUAL] == "partly reproduced"
 
 
+def test_a_run_that_diverges_counts_against_its_claim():
+    rows = table1()
+    rows.loc[rows.residual & (rows.learning_rate == 0.1), "psnr"] = float("nan")
+    board = claims.scoreboard({"ablation_residual": ("paper", rows)}).set_index("claim")
+    assert board.verdict[FAST] == "not reproduced"
+    assert board.verdict[RESIDUAL] == "partly reproduced"
+    assert "2 diverged, ahead in 2 of 4" in board.ours[RESIDUAL]
+    rows = table1()
+    rows.loc[~rows.residual & (rows.seed == 2), "psnr"] = float("nan")
+    assert verdicts({"ablation_residual": ("paper", rows)})[RESIDUAL] == "reproduced"
+
+
+def test_less_than_the_spread_of_seeds_is_no_lead():
+    rows = table1()
+    rows["psnr"] += 9 * rows.seed
+    assert verdicts({"ablation_residual": ("paper", rows)})[RESIDUAL] == "not reproduced"
+
+
 def test_few_seeds_and_short_trainings_are_hints():
     rows = table1()
     assert verdicts({"ablation_residual": ("cpu", rows)})[FAST] == "points that way"

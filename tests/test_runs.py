@@ -259,11 +259,39 @@ def test_a_run_that_diverges_is_a_result(studies, elsewhere, monkeypatch, capsys
             vdsr.train(wild)
         last = vdsr.train_all([wild]).iloc[-1]
         assert pd.isna(last.psnr)
-        assert (last.step, last.scale) == (runs.attempt(wild).record["steps"], 2)
+        assert (last.step, last.epoch) == (6, 1)  # where the run should have ended
+        assert runs.attempt(wild).record["steps"] < 6
         (runs.ROOT / "results" / "runs.csv").unlink(missing_ok=True)
     assert len(elsewhere) == 2
     with pytest.raises(FileNotFoundError):
         _ = runs.attempt(wild).model
+
+
+def test_scores_before_a_divergence_stay_and_those_after_it_are_missing(monkeypatch):
+    config, check = replace(TINY, epochs=4, eval_epochs=2), Trainer._check
+
+    def failing(self, losses):
+        if self.step >= 15:  # in the third epoch, of six steps each
+            raise FloatingPointError("the loss is no longer finite at step 16")
+        check(self, losses)
+
+    monkeypatch.setattr(Trainer, "_check", failing)
+    history = vdsr.train_all([config])
+    assert [*history.step] == [12, 24]
+    assert [*history.psnr.notna()] == [True, False]
+    final = vdsr.paper.final(history)
+    assert len(final) == 1
+    assert final.psnr.isna().all()
+
+
+def test_study_trains_again_what_uncommitted_code_let_diverge(studies, elsewhere, monkeypatch):
+    wild = replace(TINY, clipping="none", learning_rate=1e30)
+    monkeypatch.setitem(study.STUDIES, "one", lambda preset: [wild])
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", True))
+    runs.attempt(wild)
+    monkeypatch.setattr(runs, "commit", lambda: ("def", False))
+    assert study.run(["one"], "smoke") == 0
+    assert len(elsewhere) == 2
 
 
 def test_study_trains_again_what_uncommitted_code_began(studies, elsewhere, monkeypatch):

@@ -7,7 +7,7 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from vdsr import VDSR, imresize, upscale
 from vdsr.__main__ import main
 from vdsr.model import init_
-from vdsr.upscale import upscale_file
+from vdsr.upscale import read, upscale_file
 
 RNG = np.random.default_rng(0)
 
@@ -130,6 +130,52 @@ def test_modes_of_files(silent, tmp_path, mode):
     with Image.open(tmp_path / "out.png") as out:
         assert out.size == (62, 46)
         assert out.mode == {"1": "L", "P": "RGB"}.get(mode, mode)
+
+
+def test_big_endian_files(silent, tmp_path):
+    pixels = picture("uint16", ())
+    Image.fromarray(pixels.astype(">u2")).save(tmp_path / "in.tif")
+    with Image.open(tmp_path / "in.tif") as small:
+        assert small.mode == "I;16B"
+    assert np.array_equal(read(tmp_path / "in.tif"), pixels)
+    assert upscale(tmp_path / "in.tif", 2, model=silent).dtype == np.uint16
+
+
+def test_one_clear_colour_becomes_alpha(silent, tmp_path):
+    pixels = picture("uint8", ())
+    pixels[:10, :10] = 7
+    Image.fromarray(pixels).save(tmp_path / "in.png", transparency=7)
+    upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent)
+    with Image.open(tmp_path / "out.png") as out:
+        assert out.mode == "LA"
+        assert np.asarray(out)[:10, :10, 1].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "name"),
+    [
+        ("uint16", (4, 4), "out.webp"),
+        ("uint8", (4, 200), "out.ico"),
+        ("uint8", (2, 9000), "o.webp"),
+    ],
+)
+def test_formats_that_cannot_hold_the_result_are_refused_before_any_work(
+    tmp_path, dtype, size, name
+):
+    Image.fromarray(picture(dtype, (), size)).save(tmp_path / "in.png")
+    with pytest.raises(ValueError, match=f"{name} cannot hold a picture like"):
+        upscale_file(tmp_path / "in.png", tmp_path / name, 2, model=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_damaged_exif_and_bombs_are_named(tmp_path, monkeypatch):
+    Image.fromarray(picture("uint8", (3,))).save(tmp_path / "in.jpg", exif=b"Exif\0\0MM*\0\0")
+    with pytest.raises(OSError, match=r"in\.jpg has damaged EXIF data"):
+        upscale_file(tmp_path / "in.jpg", tmp_path / "out.png", 2)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.fromarray(picture("uint8", (3,))).save(tmp_path / "in.png")
+    with pytest.raises(OSError, match=r"in\.png is too large for Pillow"):
+        read(tmp_path / "in.png")
 
 
 def test_command_line(tmp_path, capsys):

@@ -15,9 +15,17 @@ def test_depth_gain_and_verdict_follow_the_rows(histories):
     assert gains.gain[0] == pytest.approx(1.0)
     assert gains["standard error"][0] == pytest.approx((0.01 + 0.01) ** 0.5)
     assert gains["paper's gain"][0] == pytest.approx(0.61)
+    assert verdicts.depth(gains).startswith("Pointing the paper's way")  # two seeds are few
+    more = ["e", 5, 2, 20, "Set5", 2, 36.1], ["f", 20, 2, 20, "Set5", 2, 37.1]
+    gains = paper.depth_gain(histories(*rows, *more))
     assert verdicts.depth(gains).startswith("Reproduced: from depth 5 to 20")
-    rows[3][-1] = rows[4][-1] = 36.15
-    assert verdicts.depth(paper.depth_gain(histories(*rows))).startswith("Not reproduced")
+    rows[3][-1] = rows[4][-1] = more[1][-1] = 36.15
+    gains = paper.depth_gain(histories(*rows, *more))
+    assert verdicts.depth(gains).startswith("Not reproduced")
+    more[1][-1] = float("nan")  # one of three seeds diverged
+    gains = paper.depth_gain(histories(*rows, *more))
+    assert verdicts.depth(gains).startswith("Not reproduced")
+    assert "the change is 1 diverged" in verdicts.depth(gains)
     single = paper.depth_gain(histories(rows[1], rows[3]))
     assert "One seed" in verdicts.depth(single)
     assert verdicts.depth(single).startswith("Pointing the paper's way")
@@ -68,12 +76,17 @@ def test_residual_table_and_verdict_follow_the_rows():
     assert len(table) == 24
     assert table.ours.notna().sum() == 4
     assert verdicts.residual(scores).startswith(
-        "Pointing the paper's way: residual networks lead early by 6.00"
+        "Pointing the paper's way: residual networks lead early by +6.00 dB, and at the end by +0.5"
     )
+    nan = float("nan")
+    assert verdicts.residual(table1_rows(36, nan, 30, 36.5)).startswith("Mixed")
+    lost = verdicts.residual(table1_rows(36, 37, nan, nan))
+    assert lost.startswith("Pointing the paper's way: residual networks lead early by 1 diverged")
     assert verdicts.residual(table1_rows(36, 36, 30, 37)).startswith("Mixed")
     assert verdicts.residual(table1_rows(30, 36, 31, 37)).startswith("Not seen")
-    seeds = pd.concat([scores, scores.assign(seed=1)])
+    seeds = pd.concat([scores, scores.assign(seed=1), scores.assign(seed=2)])
     assert verdicts.residual(seeds).startswith("Reproduced")
+    assert verdicts.residual(seeds[seeds.seed < 2]).startswith("Pointing")
     assert verdicts.residual(scores[:2]).startswith("Not run")
 
 
@@ -103,14 +116,16 @@ def test_scales_verdict_follows_the_rows():
 def test_field_verdict_follows_the_rows():
     rows = [
         {"depth": 5, "field": field, "scale": scale, "seed": 0, "psnr": psnr}
-        for scale, line in ((2, (36, 36.5, 36.2)), (4, (30, 30.4, 29)))
+        for scale, line in ((2, (36, 36.5, 36.2)), (4, (30, 30.4, 30.1)))
         for field, psnr in zip((11, 17, 29), line, strict=True)
     ]
     scores = pd.DataFrame(rows)
     verdict = verdicts.field(scores)
     assert verdict.startswith("Context alone helped: at equal depth")
-    assert "+0.40 to +0.50 dB from the narrowest, and better in 2 of 2" in verdict
-    scores.loc[scores.field > 11, "psnr"] = 0
+    assert "+0.10 to +0.50 dB from the narrowest, and better in 4 of 4" in verdict
+    scores.loc[scores.field == 29, "psnr"] = 0
+    assert "better in 2 of 4" in verdicts.field(scores)
+    scores.loc[scores.field > 11, "psnr"] = float("nan")
     assert verdicts.field(scores).startswith("Context alone did not help")
     assert verdicts.field(scores[:1]).startswith("Not run")
 
@@ -148,6 +163,9 @@ def test_reach_and_its_verdict_follow_the_rows():
     )
     assert "first reaches it after 100 steps, and ends at 36.80 dB" in second
     assert verdicts.iterations(paper.reach(histories[:0], 36.9), 36.9) == "Not run."
+    histories.loc[1, "psnr"] = float("nan")
+    verdict = verdicts.iterations(paper.reach(histories, 36.9), 36.9)
+    assert "20 steps: never reaches it, and diverges" in verdict
 
 
 def test_srcnn_verdict_follows_the_rows():
@@ -159,7 +177,7 @@ def test_srcnn_verdict_follows_the_rows():
     scores = pd.DataFrame(rows, columns=columns).assign(seed=0)
     verdict = verdicts.srcnn(scores)
     assert "×3: VDSR ends +1.00 dB from SRCNN" in verdict
-    assert "One SRCNN for all scales is -0.50 to -0.50 dB" in verdict
+    assert "One SRCNN for all scales is -0.50 dB from those" in verdict
     assert "best is 32.00 dB, after 50 steps and 9 s; VDSR's first score is 33.00 dB" in verdict
     sooner = pd.DataFrame([("v", "VDSR", "2 3", 3, 5, 2.0, 31.0)], columns=columns).assign(seed=0)
     verdict = verdicts.srcnn(pd.concat([sooner, scores], ignore_index=True))
@@ -188,3 +206,19 @@ def test_init_verdict_follows_the_rows():
     assert "fan_out with the last layer times 0.1 ends best, 1.00 dB before" in verdict
     assert "normal with the last layer times 1 ends 1.50 dB behind" in verdict
     assert verdicts.init(scores[:1]).startswith("Not run")
+    scores.loc[2, "psnr"] = float("nan")
+    verdict = verdicts.init(scores)
+    assert verdict.startswith("Of 2 initialisations, fan_out")
+    assert "normal with it times 1 diverges" in verdict
+
+
+def test_a_lead_is_of_means_and_above_chance():
+    def psnr(*values):
+        return pd.Series(values, dtype=float)
+
+    assert paper.lead(psnr(31), psnr(30.5)) == (0.5, True)
+    assert paper.lead(psnr(31, 32, 30), psnr(30.8, 31, 30.9)) == (pytest.approx(0.1), False)
+    assert paper.lead(psnr(31, 31.1), psnr(30, 30.1)) == (pytest.approx(1.0), True)
+    assert paper.lead(psnr(31, float("nan")), psnr(30, 30)) == (-float("inf"), False)
+    assert paper.lead(psnr(30), psnr(float("nan"))) == (float("inf"), True)
+    assert paper.span([0.1, float("inf"), -0.2]) == "-0.20 to +0.10 dB; 1 diverged"

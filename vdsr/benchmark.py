@@ -52,6 +52,13 @@ def methods(preset):
     return table
 
 
+def trained(preset):
+    """Return the configs of the networks among `methods`."""
+    _, base = preset_config(preset)
+    configs = [make(scale) for make in methods(preset).values() for scale in base.eval_scales]
+    return [config for config in configs if config]
+
+
 def scores(preset, missing="train", record=False, deadline=None):
     """Return the scores of every method on every image.
 
@@ -70,7 +77,7 @@ def scores(preset, missing="train", record=False, deadline=None):
     -------
     pandas.DataFrame
         A row a method × image set × scale × image: those, the run, psnr in dB, ssim, seconds,
-        and the commit, torch and device that measured it.
+        and the commit, torch and device that measured it. None of a network that diverged.
     """
     preset, base = preset_config(preset)
     known = recorded()
@@ -82,7 +89,8 @@ def scores(preset, missing="train", record=False, deadline=None):
                 run = runs.run_id(config) if config else method
                 rows = known[(known[BY] == [method, run, dataset, scale]).all(axis=1)]
                 late = deadline is not None and monotonic() > deadline
-                if rows.empty and missing == "train" and not late:
+                wanted = rows.empty and missing == "train" and not late
+                if wanted and not (config and runs.attempt(config).diverged):
                     model = _model(method, config)
                     rows = measure(model, dataset, scale).assign(method=method, run=run)
                     if record:

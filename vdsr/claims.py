@@ -1,13 +1,24 @@
 """The paper's claims, and the rules by which recorded rows answer them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from math import inf
 
 import pandas as pd
 
 from .model import receptive_field
-from .paper import as_table1, as_table2, depth_gain, field_gains, final, table
-from .train import TrainConfig
+from .paper import (
+    as_table1,
+    as_table2,
+    depth_gain,
+    fewest_seeds,
+    field_gains,
+    final,
+    lead,
+    mean,
+    span,
+    table,
+)  # fmt: skip
 
 HOLDS, PARTLY, FAILS = "reproduced", "partly reproduced", "not reproduced"
 # One seed, or a shortened training, can point a way. It cannot reproduce a claim, or refute it.
@@ -58,7 +69,7 @@ def scoreboard(evidence):
         preset, scores = evidence.get(claim.study, ("", pd.DataFrame()))
         answer = None if scores.empty else claim.rule(scores)
         verdict, theirs, ours = answer or ("not run", "", "")
-        seeds = _seeds(scores)
+        seeds = fewest_seeds(scores) if "seed" in scores else 1
         basis = f"`{preset}`, {seeds} seed{'s' if seeds > 1 else ''}" if answer else ""
         if answer and (preset != "paper" or seeds < 3):
             verdict = HINTS[verdict]
@@ -72,40 +83,31 @@ def scoreboard(evidence):
     return pd.DataFrame(rows)
 
 
-def _seeds(scores):
-    """Return how many seeds there are of the config that has the fewest."""
-    if "seed" not in scores:
-        return 1
-    config = [f.name for f in fields(TrainConfig) if f.name in scores and f.name != "seed"]
-    if not config:
-        return scores.seed.nunique()
-    return int(scores.groupby(config, dropna=False).seed.nunique().min())
-
-
 def _grade(good, of):
     """Return the verdict if that many of some cases are as claimed."""
     return HOLDS if good == of else PARTLY if good else FAILS
 
 
-def _range(values):
-    low, high = f"{min(values):+.2f}", f"{max(values):+.2f}"
-    return f"{low} dB" if low == high else f"{low} to {high} dB"
+def _cells(scores, by):
+    """Return the PSNR of each seed, by cell of a table."""
+    return dict(list(scores.groupby(by).psnr))
 
 
 def _high_rate(histories):
-    last = final(histories)
-    kinds = last.groupby(["learning_rate", "clipping"]).psnr.agg(lambda s: s.mean(skipna=False))
-    at_high, at_low = (kinds.get((rate, "adjustable")) for rate in (0.1, 0.001))
-    bare = kinds.get((0.1, "none"), "missing")
-    if at_high is None or at_low is None or isinstance(bare, str):
+    kind = ["learning_rate", "clipping"]
+    runs = mean(final(histories).groupby([*kind, "run"]).psnr)  # over the scales
+    kinds = _cells(runs.reset_index(), kind)
+    high, low, bare = (0.1, "adjustable"), (0.001, "adjustable"), (0.1, "none")
+    if not {high, low, bare} <= set(kinds):
         return None
-    stable = bool(pd.notna(at_high) and at_high > at_low)
-    needed = bool(pd.isna(bare) or bare < at_high - 0.1)
-    ours = (
-        f"0.1 ends {at_high - at_low:+.2f} dB from 0.001; without clipping it "
-        + ("diverges" if pd.isna(bare) else f"ends {bare - at_high:+.2f} dB from that")
-    )  # fmt: skip
-    return _grade(stable + (stable and needed), 2), "trains stably at 0.1, SRCNN at 1e-5", ours
+    gain, pays = lead(kinds[high], kinds[low])
+    worth, _ = lead(kinds[high], kinds[bare])
+    return (
+        _grade(pays + (pays and worth > 0.1), 2),
+        "trains stably at 0.1, SRCNN at 1e-5",
+        f"0.1 ends {span([gain])} from 0.001; without clipping it "
+        + ("diverges" if worth == inf else f"ends {span([-worth])} from that"),
+    )
 
 
 def _depth(histories):
@@ -117,8 +119,8 @@ def _depth(histories):
     ends = f"D={gains['from depth'][0]} to {gains['to depth'][0]}"
     return (
         _grade(better, len(gains)),
-        f"{_range(reported)} ({ends})",
-        f"{_range(gains.gain)}, better at {better} of {len(gains)} scales",
+        f"{span(reported)} ({ends})",
+        f"{span(gains.gain)}, better at {better} of {len(gains)} scales",
     )
 
 
@@ -127,53 +129,56 @@ def _field(histories):
     gains = field_gains(scores.assign(field=receptive_field(scores.depth, scores.dilation)))
     if not gains:
         return None
-    better = sum(gain > 0 for gain in gains)
+    leads, ahead = zip(*gains, strict=True)
+    better = sum(ahead)
     return (
         _grade(better, len(gains)),
         "no run of it",
-        f"{_range(gains)} by dilation alone, better in {better} of {len(gains)} cases",
+        f"{span(leads)} by dilation alone, better in {better} of {len(gains)} cases",
     )
 
 
 def _table1(histories):
-    scores = as_table1(histories)
-    ours = scores.groupby(["network", "learning_rate", "epoch"]).psnr.mean()
-    theirs = table("table1").set_index(["network", "learning_rate", "epoch"]).psnr
-    return ours, theirs
+    by = ["network", "learning_rate", "epoch"]
+    return _cells(as_table1(histories), by), table("table1").set_index(by).psnr
 
 
 def _fast(histories):
     ours, theirs = _table1(histories)
     early, late = ("residual", 0.1, 10), ("residual", 0.001, 80)
-    if not {early, late} <= set(ours.index):
+    if not {early, late} <= set(ours):
         return None
-    lead = ours[early] - ours[late]
+    gain, ahead = lead(ours[early], ours[late])
     return (
-        HOLDS if lead > 0 else FAILS,
+        HOLDS if ahead else FAILS,
         f"{theirs[early] - theirs[late]:+.2f} dB ({theirs[early]:.2f}, {theirs[late]:.2f})",
-        f"{lead:+.2f} dB ({ours[early]:.2f}, {ours[late]:.2f})",
+        f"{span([gain])} ({ours[early].mean():.2f}, {ours[late].mean():.2f})",
     )
 
 
 def _residual(histories):
-    ours, theirs = (x.unstack("network") for x in _table1(histories))
-    ours = ours.reindex(columns=["residual", "non-residual"]).dropna()
-    if ours.empty:
+    ours, theirs = _table1(histories)
+    ends = [
+        (rate, epoch)
+        for kind, rate, epoch in ours
+        if kind == "residual" and epoch in (10, 80) and ("non-residual", rate, epoch) in ours
+    ]
+    if not ends:
         return None
-    leads, paper = (x["residual"] - x["non-residual"] for x in (ours, theirs))
-    ends = [i for i in ours.index if i[1] in (10, 80) and i in paper.index]
-    leads, paper = leads[ends], paper[ends]
-    better = (leads > 0).sum()
+    leads, ahead = zip(
+        *(lead(ours["residual", *end], ours["non-residual", *end]) for end in ends), strict=True
+    )
+    paper = [theirs["residual", *end] - theirs["non-residual", *end] for end in ends]
     return (
-        _grade(better, len(leads)),
-        _range(paper),
-        f"{_range(leads)}, ahead in {better} of {len(leads)} (early and late, by rate)",
+        _grade(sum(ahead), len(ends)),
+        span(paper),
+        f"{span(leads)}, ahead in {sum(ahead)} of {len(ends)} (early and late, by rate)",
     )
 
 
 def _table2(histories):
     cells = ["train_scales", "test_scale"]
-    ours = as_table2(histories).groupby(cells).psnr.mean().unstack()
+    ours = mean(as_table2(histories).groupby(cells).psnr).unstack()
     return ours, table("table2").set_index(cells).psnr.unstack()
 
 
@@ -188,7 +193,7 @@ def _elsewhere(histories):
         lost = sum(psnr.loc[a, b] < psnr.loc[f"{b}", b] - 0.1 for a, b in cells)
         gains = [psnr.loc[a, b] - bicubic[b] for a, b in cells]
         below = sum(gain < 0 for gain in gains)
-        return lost, f"{_range(gains)} from bicubic, below it in {below} of {len(cells)} cells"
+        return lost, f"{span(gains)} from bicubic, below it in {below} of {len(cells)} cells"
 
     lost, ours = answer(ours, histories.groupby("scale").bicubic.first())
     return (
@@ -206,7 +211,7 @@ def _one_for_all(histories):
         [x.loc["2,3,4", s] - x.loc[f"{s}", s] for s in (2, 3, 4)] for x in (ours, theirs)
     )
     kept = sum(lead > -0.1 for lead in leads)
-    return _grade(kept, 3), _range(paper), f"{_range(leads)}, no worse at {kept} of 3 scales"
+    return _grade(kept, 3), span(paper), f"{span(leads)}, no worse at {kept} of 3 scales"
 
 
 def _fractions(histories):
@@ -217,11 +222,11 @@ def _fractions(histories):
     bicubic = histories.groupby("scale").bicubic.first()
     leads = [ours.loc["2,3,4", s] - ours.loc["3", s] for s in scales]
     gains = [ours.loc["2,3,4", s] - bicubic[s] for s in scales]
-    better = sum(min(pair) > 0 for pair in zip(leads, gains, strict=True))
+    better = sum(a > 0 and b > 0 for a, b in zip(leads, gains, strict=True))
     return (
         _grade(better, 3),
         "pictures alone",
-        f"{_range(leads)} from the ×3 network, {_range(gains)} from bicubic; "
+        f"{span(leads)} from the ×3 network, {span(gains)} from bicubic; "
         f"better than both at {better} of 3 scales",
     )
 
@@ -240,17 +245,17 @@ def _border(profile):
 
 def _sooner(histories):
     """Compare at the longest time that both were trained for, whatever each would still gain."""
-    three = histories[histories.scale == 3]
+    three = histories[(histories.scale == 3) & histories.psnr.notna()]
     new, old = (three[three.architecture == name] for name in ("VDSR", "SRCNN 9-1-5"))
     time = min(new.seconds.max(), old.seconds.max())
-    new, old = new[new.seconds <= time].psnr, old[old.seconds <= time].psnr
+    new, old = (x[x.seconds <= time].groupby("seed").psnr.max() for x in (new, old))
     if new.empty or old.empty:
         return None
-    lead = new.max() - old.max()
+    gain, ahead = lead(new, old)
     return (
-        HOLDS if lead > 0 else FAILS,
+        HOLDS if ahead else FAILS,
         "4 hours against days",
-        f"{lead:+.2f} dB from SRCNN's best at ×3, after {time:,.0f} s of training each",
+        f"{span([gain])} from SRCNN's best at ×3, after {time:,.0f} s of training each",
     )
 
 
@@ -264,8 +269,8 @@ def _better(scores):
     better = (leads > 0).sum()
     return (
         _grade(better, len(leads)),
-        f"{_range(theirs['VDSR'] - rivals)} from the best of the others",
-        f"{_range(leads)}, better in {better} of {len(leads)} cells",
+        f"{span(theirs['VDSR'] - rivals)} from the best of the others",
+        f"{span(leads)}, better in {better} of {len(leads)} cells",
     )
 
 

@@ -1,10 +1,13 @@
 """What the paper reports, as data, and what our runs say to it."""
 
+from dataclasses import fields
 from importlib.resources import files
+from math import inf, isfinite
 
 import pandas as pd
 
 from .model import VDSR, step_operations
+from .train import TrainConfig
 
 TABLES = {
     "figure3": "paper_figure3_depth.csv",  # read off the published plot, ±0.01 dB
@@ -41,6 +44,60 @@ def final(histories):
     return histories[histories.step == histories.groupby("run").step.transform("max")]
 
 
+def mean(groups):
+    """Return the mean of each group of a groupby; not a number where one of its runs diverged."""
+    return groups.agg(lambda values: values.mean(skipna=False))
+
+
+def lead(one, other):
+    """Return how far some runs are ahead of others, and whether by more than chance.
+
+    Parameters
+    ----------
+    one, other : pandas.Series of float
+        PSNR in dB, a value a seed; not a number where the run diverged.
+
+    Returns
+    -------
+    lead : float
+        The difference of the means in dB. What diverged is infinitely far behind.
+    ahead : bool
+        Whether that is above twice its standard error, which a single seed does not have.
+    """
+    if one.isna().any():
+        return -inf, False
+    if other.isna().any():
+        return inf, True
+    difference = float(one.mean() - other.mean())
+    error = (one.sem() ** 2 + other.sem() ** 2) ** 0.5
+    return difference, bool(difference > (2 * error if error > 0 else 0))
+
+
+def span(values):
+    """Return in words from where to where some differences go, in dB, and how many diverged."""
+    known = [value for value in values if isfinite(value)]
+    lost = len(values) - len(known)
+    words = [f"{lost} diverged"] if lost else []
+    if known:
+        low, high = f"{min(known):+.2f}", f"{max(known):+.2f}"
+        words.insert(0, f"{low} dB" if low == high else f"{low} to {high} dB")
+    return "; ".join(words)
+
+
+def fewest_seeds(scores):
+    """Return how many seeds there are of the config that has the fewest.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `vdsr.train_all`, or columns of it.
+    """
+    config = [f.name for f in fields(TrainConfig) if f.name in scores and f.name != "seed"]
+    if not config:
+        return scores.seed.nunique()
+    return int(scores.groupby(config, dropna=False).seed.nunique().min())
+
+
 def beside(scores, reported, by):
     """Return the paper's values with ours beside them.
 
@@ -56,10 +113,10 @@ def beside(scores, reported, by):
     -------
     pandas.DataFrame
         A row for each of the paper's: `by`, paper, ours (mean over seeds), sd, seeds, and
-        difference, ours less the paper's. What was not run is not a number.
+        difference, ours less the paper's. What was not run, or diverged, is not a number.
     """
     groups = scores.groupby(by).psnr
-    ours = pd.DataFrame({"ours": groups.mean(), "sd": groups.std(), "seeds": groups.count()})
+    ours = pd.DataFrame({"ours": mean(groups), "sd": groups.std(), "seeds": groups.size()})
     both = reported.set_index(by).psnr.rename("paper").to_frame().join(ours)
     both["difference"] = both.ours - both.paper
     return both.reset_index()
@@ -83,22 +140,23 @@ def as_table2(histories):
 
 
 def field_gains(scores):
-    """Return what the best of the wider fields gains over the narrowest, a number a case.
+    """Return what each wider field gains over the narrowest.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns scale, depth, field (pixels), psnr (dB); several rows of a kind are seeds. A case
-        is one scale and depth.
+        Columns scale, depth, field (pixels), psnr (dB); several rows of a kind are seeds.
 
     Returns
     -------
-    list of float
-        In dB.
+    list of tuple
+        `lead`'s two values, of each scale, depth and wider field.
     """
-    mean = scores.groupby(["scale", "depth", "field"]).psnr.mean()
-    cases = (line for _, line in mean.groupby(["scale", "depth"]) if len(line) > 1)
-    return [line.iloc[1:].max() - line.iloc[0] for line in cases]
+    gains = []
+    for _, case in scores.groupby(["scale", "depth"]):
+        narrowest, *wider = (psnr for _, psnr in case.groupby("field").psnr)
+        gains += [lead(psnr, narrowest) for psnr in wider]
+    return gains
 
 
 def iteration_budget(patches):
@@ -151,7 +209,7 @@ def reach(histories, target):
         first = runs[runs.psnr >= target].groupby("run").step.min()
         rows[epochs] = {
             "steps": runs.step.max(), "best": seeds.psnr.max().mean(),
-            "last": seeds.psnr.last().mean(), "reached after": first.mean(),
+            "last": seeds.psnr.nth(-1).mean(skipna=False), "reached after": first.mean(),
             "by": f"{len(first)} of {len(seeds)} seeds",
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("epochs").reset_index()
@@ -168,9 +226,10 @@ def depth_gain(histories):
     Returns
     -------
     pandas.DataFrame
-        By dataset and scale: the two depths, the gain in dB, mean over seeds; its standard
-        error, not a number with one seed; the paper's gain between the same depths, not a
-        number where it has none; and the number of seeds. Without rows if there is no run.
+        By dataset and scale: the two depths; the gain in dB, mean over seeds, not a number if
+        one diverged; its standard error, not a number with one seed; the paper's gain between
+        the same depths, not a number where it has none; and the number of seeds. Without rows
+        if there is no run.
     """
     scores = final(histories)
     shallow, deep = scores.depth.min(), scores.depth.max()
@@ -179,8 +238,8 @@ def depth_gain(histories):
     rows = []
     for (dataset, scale), group in ends.groupby(["dataset", "scale"]):
         by_depth = group.groupby("depth").psnr
-        mean, error = by_depth.mean(), by_depth.sem()
-        gain, spread = mean[deep] - mean[shallow], (error**2).sum(min_count=2) ** 0.5
+        means, error = mean(by_depth), by_depth.sem()
+        gain, spread = means[deep] - means[shallow], (error**2).sum(min_count=2) ** 0.5
         reported = paper.get((scale, deep)), paper.get((scale, shallow))
         known = dataset == "Set5" and None not in reported
         rows.append(
@@ -188,7 +247,7 @@ def depth_gain(histories):
                 "dataset": dataset, "scale": scale, "from depth": shallow, "to depth": deep,
                 "gain": gain, "standard error": spread,
                 "paper's gain": reported[0] - reported[1] if known else float("nan"),
-                "seeds": int(by_depth.count().min()),
+                "seeds": int(by_depth.size().min()),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -238,14 +297,16 @@ def with_table(readme, histories):
         for scale in (2, 3, 4):
             cells = [f"{figure[depth, scale]:.2f}"]
             for group in scores.values():
-                mean, sd, n = group.mean(), group.std(), group.count()
+                means, sd, n = mean(group), group.std(), group.size()
                 key = depth, scale
-                if key not in mean:
+                if key not in means:
                     cells.append("not run")
+                elif pd.isna(means[key]):
+                    cells.append("diverged")
                 elif n[key] == 1:
-                    cells.append(f"{mean[key]:.2f} (1 seed)")
+                    cells.append(f"{means[key]:.2f} (1 seed)")
                 else:
-                    cells.append(f"{mean[key]:.2f} ± {sd[key]:.2f} ({n[key]} seeds)")
+                    cells.append(f"{means[key]:.2f} ± {sd[key]:.2f} ({n[key]} seeds)")
             lines.append(f"| depth {depth}, ×{scale} | " + " | ".join(cells) + " |")
     return replaced(readme, "table", "\n".join(lines))
 

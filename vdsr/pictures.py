@@ -78,22 +78,23 @@ def scales(image, numbers, model, box):
     return pd.concat(rows, ignore_index=True)
 
 
-def failure(scores, method):
-    """Return where a method gains least over bicubic interpolation.
+def failure(scores, run):
+    """Return where a network gains least over bicubic interpolation.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From `vdsr.benchmark.scores`.
-    method : str
+        From `vdsr.benchmark.recorded`.
+    run : str
+        That trained the network.
 
     Returns
     -------
     pandas.Series
         dataset, image, scale, and gain in dB.
     """
-    cells = scores.set_index(["dataset", "image", "scale", "method"]).psnr.unstack("method")
-    gain = (cells[method] - cells["bicubic"]).rename("gain").dropna()
+    cells = scores.set_index(["dataset", "image", "scale", "run"]).psnr.unstack("run")
+    gain = (cells[run] - cells["bicubic"]).rename("gain").dropna()
     return gain.sort_values().reset_index().iloc[0]
 
 

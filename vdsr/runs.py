@@ -29,8 +29,9 @@ RECIPE = 1
 
 HISTORY = ("run", "step", "epoch", "train_loss", "dataset", "scale", "psnr", "ssim")
 
-# The project's folder, the package being installed from a clone in editable mode.
-ROOT = Path(__file__).parents[1]
+# The project's folder, if the package is used from a clone; else the one that is worked in.
+_CLONE = Path(__file__).parents[1]
+ROOT = _CLONE if (_CLONE / "pyproject.toml").exists() else Path.cwd()
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def train(config, *, refresh=False, deadline=None):
 def attempt(config, *, refresh=False, deadline=None):
     """Do as `train`, but return a run that diverged, too: for studies, that is a result.
 
-    Its history ends with the step of the divergence, where the scores are not a number.
+    From the divergence on, the scores in its history are not a number.
     """
     identity = run_id(config)
     if not refresh and (run := _recorded(identity, config)):
@@ -146,18 +147,15 @@ def attempt(config, *, refresh=False, deadline=None):
                 try:
                     trainer.fit(progress=progress, deadline=deadline)
                 except FloatingPointError as error:
-                    write_text(ended, json.dumps(trainer.state() | {"diverged": str(error)}))
+                    history = trainer.history + trainer.unscored()
+                    state = trainer.state() | {"diverged": str(error), "history": history}
+                    write_text(ended, json.dumps(state))
         metadata = json.loads(ended.read_text()) if ended.exists() else load_metadata(path)
     history = pd.DataFrame(metadata["history"], columns=HISTORY[1:])
-    if diverged := metadata.get("diverged", ""):
-        last = {"step": metadata["step"], "epoch": metadata["epoch"]}
-        rows = [
-            last | {"dataset": d, "scale": s} for d in config.eval_sets for s in config.eval_scales
-        ]
-        history = pd.DataFrame([*metadata["history"], *rows], columns=HISTORY[1:])
     history.insert(0, "run", identity)
     record = metadata["record"] | {
-        "steps": metadata["step"], "seconds": round(metadata["seconds"], 3), "diverged": diverged,
+        "steps": metadata["step"], "seconds": round(metadata["seconds"], 3),
+        "diverged": metadata.get("diverged", ""),
     }  # fmt: skip
     return Run(identity, config, history, record)
 
@@ -178,7 +176,7 @@ def train_all(configs, *, refresh=False, missing="train"):
     pandas.DataFrame
         The rows of `Run.history`, with the fields of the run's config as further columns, and
         the seconds of training up to each row, in proportion to the whole. Without rows if
-        there is none. A run that diverged ends with scores not a number.
+        there is none. The scores of a run that diverged are not a number from there on.
 
     Raises
     ------
@@ -208,7 +206,10 @@ def train_all(configs, *, refresh=False, missing="train"):
 
 def is_dirty(identity):
     """Return whether a run was begun here by code that is not committed."""
-    return load_metadata(_checkpoint(identity)).get("record", {}).get("dirty", False)
+    path = _checkpoint(identity)
+    ended = path.with_suffix(".diverged")
+    state = json.loads(ended.read_text()) if ended.exists() else load_metadata(path)
+    return state.get("record", {}).get("dirty", False)
 
 
 def record(run, preset):
@@ -315,6 +316,9 @@ def commit():
     """
     git, quiet = ["git", "-C", str(ROOT)], {"text": True, "stderr": subprocess.DEVNULL}
     try:
+        top = subprocess.check_output([*git, "rev-parse", "--show-toplevel"], **quiet).strip()
+        if not os.path.samefile(top, _CLONE):
+            raise FileNotFoundError(f"{top} is another project")
         name = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], **quiet)
         status = subprocess.check_output([*git, "status", "--porcelain", "--", "vdsr"], **quiet)
     except (OSError, subprocess.CalledProcessError):  # not a clone

@@ -43,7 +43,10 @@ def run(names, preset, hours=None):
         )
         return 1
     # One seed of every study comes before a second of any.
-    configs = sorted((c for n in names for c in STUDIES[n](preset)), key=lambda c: c.seed)
+    configs = [c for n in names for c in STUDIES[n](preset)]
+    if "benchmark" in names:
+        configs += benchmark.trained(preset)
+    configs.sort(key=lambda c: c.seed)
     queue = {runs.run_id(c): c for c in configs}  # what several studies share is done once
     known = set(runs.ledger()[0].run)
     missing = {k: c for k, c in queue.items() if k not in known}
@@ -84,10 +87,10 @@ def cost(config):
 
 
 def shown(name):
-    """Return the preset that a study is shown by: ``paper`` once a run of it is recorded."""
+    """Return the preset a study is shown by: ``paper`` once all of its first seed is recorded."""
     known = set(runs.ledger()[0].run)
-    begun = any(runs.run_id(config) in known for config in STUDIES[name]("paper"))
-    return "paper" if begun else "cpu"
+    first = [config for config in STUDIES[name]("paper") if config.seed == 0]
+    return "paper" if {runs.run_id(config) for config in first} <= known else "cpu"
 
 
 def board():
@@ -170,8 +173,7 @@ def readme(text):
 def publish():
     """Execute the notebooks on the recorded runs, renew the scoreboard and its copies; return 0.
 
-    A study is shown by the ``paper`` preset as soon as one of its runs is recorded, before
-    that by ``cpu``. Nothing is trained.
+    Each study is shown by the preset that `shown` says. Nothing is trained.
     """
     import nbformat  # these two are needed here alone, and not by importing the package
     import papermill

@@ -79,6 +79,9 @@ class TrainConfig:
         for name in ("scales", "eval_scales"):  # equal configs are one run, be it 2 or 2.0
             scales = tuple(int(s) if s == int(s) else float(s) for s in getattr(self, name))
             object.__setattr__(self, name, scales)
+        for each in fields(self):
+            if each.type is float:
+                object.__setattr__(self, each.name, float(getattr(self, each.name)))
         object.__setattr__(self, "eval_sets", tuple(self.eval_sets))
         positive = (
             "width patch_size batch_size epochs decay_epochs learning_rate theta eval_epochs "
@@ -101,7 +104,7 @@ class TrainConfig:
             raise ValueError(f"depth must be at least 2, got {self.depth!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed!r}")
-        if not self.scales or min(*self.scales, *self.eval_scales) < 1:
+        if not self.scales or min((*self.scales, *self.eval_scales)) < 1:
             raise ValueError(
                 f"scales must be factors of at least 1, got {self.scales!r}, {self.eval_scales!r}"
             )
@@ -140,7 +143,7 @@ class Trainer:
     config : TrainConfig
     checkpoint : path-like
         File to continue from if it exists, and to keep the state in. It is replaced as a
-        whole, so that a run killed at any moment goes on from it, to the same weights.
+        whole, so that a run killed at any moment goes on from it; on a CPU, to the same weights.
     device : torch.device or str, optional
         By default a CUDA GPU where there is one, else the CPU.
 
@@ -190,6 +193,7 @@ class Trainer:
         self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
         self.rate = None
         self._run = None
+        self._captures = True
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.step = 0  # finished ones
         self.seconds = 0.0  # spent on training alone
@@ -209,6 +213,17 @@ class Trainer:
             "epoch": self.step // self.steps_per_epoch, "seconds": self.seconds,
             "history": self.history, "finished": self.finished, "record": self.record,
         }  # fmt: skip
+
+    def unscored(self):
+        """Return the history's rows that a run which ends here will not have, without scores."""
+        done, config = self.step // self.steps_per_epoch, self.config
+        return [
+            {"step": epoch * self.steps_per_epoch, "epoch": epoch, "dataset": name, "scale": scale}
+            for epoch in range(done + 1, config.epochs + 1)
+            if epoch % config.eval_epochs == 0 or epoch == config.epochs
+            for name in config.eval_sets
+            for scale in config.eval_scales
+        ]
 
     def fit(self, *, progress=None, deadline=None):
         """Train to the end of the schedule.
@@ -334,15 +349,16 @@ class Trainer:
         with torch.cuda.stream(self._stream):
             for i in range(n):
                 self._schedule(self.step + i)
-                if self._run is None:
-                    self._one_step()  # kernels choose their algorithms outside the capture
-                    self._run = self._capture()
-                else:
+                if self._run is not None:
                     self._run()
+                    continue
+                self._one_step()  # kernels choose their algorithms outside the capture
+                if self._captures:
+                    self._run = self._capture()
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def _capture(self):
-        """Return the whole step as one CUDA graph, or as it is where capture fails."""
+        """Return the whole step as one CUDA graph, or None where capture fails, once for all."""
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream):
@@ -350,7 +366,8 @@ class Trainer:
             return graph.replay
         except RuntimeError as error:
             warnings.warn(f"CUDA graph capture failed, training runs slower: {error}", stacklevel=2)
-            return self._one_step
+            self._captures = False
+            return None
 
     @ieee_float32()
     def _one_step(self):

@@ -1,6 +1,7 @@
 """Pictures in, larger pictures out: any scale, any common pixel type, bounded memory."""
 
 import os
+import struct
 from functools import cache
 from io import BytesIO
 from math import ceil
@@ -157,20 +158,28 @@ def upscale_file(source, target, scale, *, model=None, progress=False):
     kept = {"icc_profile": picture.info.get("icc_profile"), "exif": exif.tobytes()}
     if kind == "JPEG":
         kept["quality"] = 95
+    _check(pixels, scale)
+    height, width = (ceil(n * scale) for n in pixels.shape[:2])
     try:
-        Image.fromarray(pixels[:1, :1]).save(BytesIO(), kind, **kept)
+        for shape in ((1, width), (height, 1)):  # formats have their largest sides and depths
+            trial, file = np.zeros((*shape, *pixels.shape[2:]), pixels.dtype), BytesIO()
+            Image.fromarray(trial).save(file, kind, **kept)
+            written = _pixels(Image.open(file))
+            if written.shape[:2] != shape or written.itemsize < trial.itemsize:
+                raise ValueError(f"not {width}×{height} pixels of {8 * trial.itemsize} bits")
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(f"{target.name} cannot hold a picture like {source}: {error}") from None
-    larger = Image.fromarray(upscale(pixels, scale, model=model, progress=progress))
     part = target.with_name(f".{target.name}.part")
     try:
+        part.touch()  # before the work, should the folder be read-only
+        larger = Image.fromarray(upscale(pixels, scale, model=model, progress=progress))
         larger.save(part, kind, **kept)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _check(image, scale, tile):
+def _check(image, scale, tile=1):
     """Return the value of white in an image, or raise what `upscale` says."""
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise TypeError(f"pixels must be uint8, uint16 or float in [0, 1], got {image.dtype}")
@@ -201,10 +210,15 @@ def _window(planes, rows, columns):
 
 def _open(path):
     try:
-        picture = Image.open(path)
-        return ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(Image.open(path))
+        picture.getexif()  # which fails if anything of it is damaged
+        return picture
     except UnidentifiedImageError:
         raise OSError(f"{path} is not a picture in a format that Pillow knows") from None
+    except Image.DecompressionBombError as error:
+        raise OSError(f"{path} is too large for Pillow: {error}") from None
+    except (SyntaxError, struct.error):
+        raise OSError(f"{path} has damaged EXIF data; save it without them first") from None
 
 
 def _pixels(picture):
@@ -212,6 +226,9 @@ def _pixels(picture):
     if picture.mode in ("1", "P", "PA"):  # a palette cannot be interpolated
         transparent = "transparency" in picture.info or picture.mode == "PA"
         picture = picture.convert("L" if picture.mode == "1" else "RGBA" if transparent else "RGB")
+    if picture.mode in ("L", "RGB") and "transparency" in picture.info:  # one colour is clear
+        picture = picture.convert(f"{picture.mode}A")
     if picture.mode not in ("L", "LA", "RGB", "RGBA") and not picture.mode.startswith("I;16"):
         raise ValueError(f"a {picture.mode} picture is not supported; save it as RGB first")
-    return np.asarray(picture)
+    pixels = np.asarray(picture)
+    return pixels.astype(pixels.dtype.newbyteorder("="))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .paper import field_gains, final, table
+from .paper import fewest_seeds, field_gains, final, lead, mean, span, table
 from .train import TrainConfig
 
 
@@ -14,19 +14,22 @@ def residual(scores):
     scores : pandas.DataFrame
         From `vdsr.paper.as_table1`.
     """
-    mean = scores.groupby(["learning_rate", "epoch", "network"]).psnr.mean().unstack()
-    mean = mean.reindex(columns=["residual", "non-residual"]).dropna()
-    if mean.empty:
+    early, late = [], []
+    for _, rows in scores[scores.epoch >= 10].groupby("learning_rate"):
+        if rows.network.nunique() < 2:
+            continue
+        for leads, epoch in ((early, rows.epoch.min()), (late, rows.epoch.max())):
+            at = rows[rows.epoch == epoch]
+            plain = at.network == "non-residual"
+            leads.append(lead(at[~plain].psnr, at[plain].psnr))
+    if not early:
         return "Not run: it takes both kinds of network."
-    lead = mean["residual"] - mean["non-residual"]
-    first, last = lead.groupby("learning_rate").first(), lead.groupby("learning_rate").last()
-    seeds = scores.seed.nunique()
-    better = int((first > 0).sum() + (last > 0).sum())
-    held = _held(better, 2 * len(first), seeds)
+    seeds = fewest_seeds(scores)
+    held = _held(sum(ahead for _, ahead in early + late), len(early + late), seeds)
+    first, last = (span([value for value, _ in leads]) for leads in (early, late))
     return (
-        f"{held}: residual networks lead early by {first.min():.2f} to {first.max():.2f} dB, and "
-        f"at the end by {last.min():.2f} to {last.max():.2f} dB, over "
-        f"{len(first)} learning rate{'s' if len(first) > 1 else ''}.{_seeds(seeds)}"
+        f"{held}: residual networks lead early by {first}, and at the end by {last}, over "
+        f"{len(early)} learning rate{'s' if len(early) > 1 else ''}.{_seeds(seeds)}"
     )
 
 
@@ -40,32 +43,31 @@ def scales(scores, bicubic):
     bicubic : dict of float to float
         PSNR in dB of interpolation, by scale, on the same images.
     """
-    mean = scores.groupby(["train_scales", "test_scale"]).psnr.mean().unstack("test_scale")
-    single = {scale: f"{scale:g}" for scale in mean if f"{scale:g}" in mean.index}
-    every = mean.index[mean.index.str.count(",") == 2]
+    means = mean(scores.groupby(["train_scales", "test_scale"]).psnr).unstack("test_scale")
+    single = {scale: f"{scale:g}" for scale in means if f"{scale:g}" in means.index}
+    every = means.index[means.index.str.count(",") == 2]
     if len(single) < 2 or every.empty:
         return "Not run: it takes networks of single scales and one of all three."
     elsewhere = [
-        mean.loc[name, other] - bicubic[other]
+        means.loc[name, other] - bicubic[other]
         for scale, name in single.items()
         for other in single
         if other != scale
     ]
-    lead = [mean.loc[every[0], scale] - mean.loc[name, scale] for scale, name in single.items()]
+    leads = [means.loc[every[0], scale] - means.loc[name, scale] for scale, name in single.items()]
     below = sum(gain < 0 for gain in elsewhere)
-    kept = sum(gain > -0.1 for gain in lead)
+    kept = sum(gain > -0.1 for gain in leads)
     lines = [
-        f"- At scales it was not trained for, a single-scale network is {min(elsewhere):+.2f} to "
-        f"{max(elsewhere):+.2f} dB from bicubic, and below it in {below} of {len(elsewhere)} "
-        f"cases.",
-        f"- One network for all is {min(lead):+.2f} to {max(lead):+.2f} dB from the single-scale "
-        f"ones, and not worse (by 0.1 dB or more) at {kept} of {len(lead)} scales.",
+        f"- At scales it was not trained for, a single-scale network is {span(elsewhere)} from "
+        f"bicubic, and below it in {below} of {len(elsewhere)} cases.",
+        f"- One network for all is {span(leads)} from the single-scale ones, and not worse (by "
+        f"0.1 dB or more) at {kept} of {len(leads)} scales.",
     ]
-    between = [scale for scale in mean if scale % 1]
+    between = [scale for scale in means if scale % 1]
     if between:
-        gains = (f"{mean.loc[every[0], s] - bicubic[s]:+.2f} dB at ×{s:g}" for s in between)
+        gains = (f"{means.loc[every[0], s] - bicubic[s]:+.2f} dB at ×{s:g}" for s in between)
         lines.append(f"- Between its scales it is, from bicubic, {', '.join(gains)}.")
-    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
+    return "\n".join([*lines, "", _seeds(fewest_seeds(scores)).strip()])
 
 
 def field(scores):
@@ -79,14 +81,14 @@ def field(scores):
     gains = field_gains(scores)
     if not gains:
         return "Not run: it takes two fields of one depth."
-    better = sum(gain > 0 for gain in gains)
+    leads, ahead = zip(*gains, strict=True)
+    better = sum(ahead)
     held = {0: "Context alone did not help", len(gains): "Context alone helped"}.get(
         better, "Context alone helped in part"
     )
     return (
-        f"{held}: at equal depth and weights, the best of the wider fields is "
-        f"{min(gains):+.2f} to {max(gains):+.2f} dB from the narrowest, and better in {better} "
-        f"of {len(gains)} cases.{_seeds(scores.seed.nunique())}"
+        f"{held}: at equal depth and weights, wider fields are {span(leads)} from the narrowest, "
+        f"and better in {better} of {len(gains)} cases.{_seeds(fewest_seeds(scores))}"
     )
 
 
@@ -104,6 +106,8 @@ def iterations(table, target):
     lines = []
     for row in table.itertuples():
         ends = f"ends at {row.last:.2f} dB, {row.last - target:+.2f} dB from the paper's"
+        if pd.isna(row.last):
+            ends = "diverges"
         when = table["reached after"][row.Index]
         got = "never reaches it" if pd.isna(when) else f"first reaches it after {when:,.0f} steps"
         lines.append(f"- {row.steps:,} steps: {got}, and {ends} ({row.by}).")
@@ -122,25 +126,22 @@ def srcnn(scores):
     if scores.empty or scores.architecture.nunique() < 2:
         return "Not run: it takes SRCNN and VDSR."
     last = final(scores)
-    mean = last.groupby(["architecture", "scales", "scale"]).psnr.mean()
+    means = mean(last.groupby(["architecture", "scales", "scale"]).psnr)
     lines = []
     every = max(scores[scores.architecture == "VDSR"].scales, key=len)
     old = "SRCNN 9-1-5"
     for scale in sorted(scores.scale.unique()):
-        single = mean.get((old, f"{scale:g}", scale))
+        single = means.get((old, f"{scale:g}", scale))
         if single is not None:
-            lead = mean["VDSR", every, scale] - single
-            lines.append(f"- ×{scale:g}: VDSR ends {lead:+.2f} dB from SRCNN made for that scale.")
+            gain = means["VDSR", every, scale] - single
+            lines.append(f"- ×{scale:g}: VDSR ends {gain:+.2f} dB from SRCNN made for that scale.")
     multi = [
-        mean[old, every, scale] - mean[old, f"{scale:g}", scale]
+        means[old, every, scale] - means[old, f"{scale:g}", scale]
         for scale in sorted(scores.scale.unique())
-        if {(old, every, scale), (old, f"{scale:g}", scale)} <= set(mean.index)
+        if {(old, every, scale), (old, f"{scale:g}", scale)} <= set(means.index)
     ]
     if multi:
-        lines.append(
-            f"- One SRCNN for all scales is {min(multi):+.2f} to {max(multi):+.2f} dB from those "
-            f"made for one."
-        )
+        lines.append(f"- One SRCNN for all scales is {span(multi)} from those made for one.")
     three = scores[scores.scale == 3]
     best = three[three.architecture == old].psnr.max()
     ours = three[three.architecture == "VDSR"]
@@ -158,7 +159,7 @@ def srcnn(scores):
         )
     else:
         lines.append("- At ×3, VDSR does not pass SRCNN's best.")
-    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
+    return "\n".join([*lines, "", _seeds(fewest_seeds(scores)).strip()])
 
 
 def border(profile):
@@ -192,7 +193,7 @@ def clipping(scores):
     adjustable = scores.clipping == "adjustable"
     if scores.empty or adjustable.all() or not adjustable.any():
         return "Not run: it takes adjustable clipping and another kind."
-    means = scores.groupby(["learning_rate", "clipping"]).psnr.agg(lambda s: s.mean(skipna=False))
+    means = mean(scores.groupby(["learning_rate", "clipping"]).psnr)
     lines = []
     for rate, kinds in means.groupby(level=0, sort=False):
         kinds = kinds.droplevel(0)
@@ -205,7 +206,7 @@ def clipping(scores):
         )
         stands = "adjustable clipping diverges" if pd.isna(ours) else "against adjustable clipping"
         lines.append(f"- At learning rate {rate:g}, {stands}: {others}.")
-    return "\n".join([*lines, "", _seeds(scores.seed.nunique()).strip()])
+    return "\n".join([*lines, "", _seeds(fewest_seeds(scores)).strip()])
 
 
 def clipped(magnitudes):
@@ -232,7 +233,9 @@ def init(scores):
     scores : pandas.DataFrame
         Columns init, last_scale, psnr (dB), seed.
     """
-    means = scores.groupby(["init", "last_scale"]).psnr.mean().dropna().sort_values()
+    means = mean(scores.groupby(["init", "last_scale"]).psnr).sort_values()
+    lost = means.index[means.isna()]
+    means = means.dropna()
     if len(means) < 2:
         return "Not run: it takes two initialisations."
     (best, best_scale), (worst, worst_scale) = means.index[-1], means.index[0]
@@ -240,14 +243,15 @@ def init(scores):
         f"Of {len(means)} initialisations, {best} with the last layer times {best_scale:g} ends "
         f"best, {means.iloc[-1] - means.iloc[-2]:.2f} dB before the next; {worst} with the last "
         f"layer times {worst_scale:g} ends {means.iloc[-1] - means.iloc[0]:.2f} dB behind."
-        f"{_seeds(scores.seed.nunique())}"
+        + "".join(f" {name} with it times {scale:g} diverges." for name, scale in lost)
+        + _seeds(fewest_seeds(scores))
     )
 
 
 def _held(good, of, seeds):
-    """Return the words for a claim that held in some of its cases."""
+    """Return the words for a claim that held in some of its cases; full ones take three seeds."""
     place = 0 if good == of else 1 if good else 2
-    if seeds == 1:
+    if seeds < 3:
         return ("Pointing the paper's way", "Mixed", "Not seen")[place]
     return ("Reproduced", "Partly reproduced", "Not reproduced")[place]
 
@@ -268,8 +272,8 @@ def depth(gains):
     return (
         f"{_held(len(better), len(gains), seeds)}: {ends} the PSNR rises at "
         f"{len(better)} of {len(gains)} scales"
-        f"{'' if seeds == 1 else ' by more than twice the standard error'}, by "
-        f"{gains.gain.min():.2f} to {gains.gain.max():.2f} dB.{_seeds(seeds)}"
+        f"{'' if seeds == 1 else ' by more than twice the standard error'}; the change is "
+        f"{span(gains.gain)}.{_seeds(seeds)}"
     )
 
 
@@ -291,12 +295,14 @@ def settings(scores):
         kept = rule[(rule[varied] == [getattr(default, c) for c in varied]).all(axis=1)].gain
         stands = f"{best.gain - kept.iloc[0]:.2f} dB below it" if len(kept) else "not among them"
         others = series[series.clipping != "adjustable"].gain
+        lost = int(rule.gain.isna().sum())
         lines.append(
             f"- Depth {depth}, trained for ×{scales.replace(' ', ' ×')}: of {len(rule)} settings "
             f"with adjustable clipping, the best is "
             f"{', '.join(f'{c} {best[c]}' for c in varied)}, {best.gain:+.2f} dB over "
             f"bicubic; the worst is at {round(rule.gain.min(), 2) + 0:+.2f} dB. The default is "
             f"{stands}."
+            + (f" {lost} diverged." if lost else "")
             + (f" Clipping the norm instead: {others.max():+.2f} dB." if len(others) else "")
         )
     if not lines:
@@ -343,11 +349,11 @@ def benchmark(scores):
     for method in ("VDSR, paper's recipe", "VDSR, later recipe"):
         for rival, theirs in rivals.items():
             if method in means and theirs is not None:
-                lead = (means[method] - theirs).dropna()
-                if len(lead):
+                leads = (means[method] - theirs).dropna()
+                if len(leads):
                     lines.append(
-                        f"- {method}, against {rival}: better in {int((lead > 0).sum())} of "
-                        f"{len(lead)} cells, by {lead.min():+.2f} to {lead.max():+.2f} dB."
+                        f"- {method}, against {rival}: better in {int((leads > 0).sum())} of "
+                        f"{len(leads)} cells, by {span(leads)}."
                     )
     if not lines:
         return "Not run: it takes a network of ours."
@@ -359,7 +365,7 @@ def benchmark(scores):
                 f"what the paper prints."
             )
     seconds = scores.groupby(cells).seconds.mean().unstack("method")
-    if {authors, "SRCNN, ours"} <= set(seconds):
+    if {authors, "SRCNN, ours"} <= set(seconds) and scores.device.nunique() == 1:
         ratio = (seconds[authors] / seconds["SRCNN, ours"]).dropna()
         lines.append(
             f"- Speed: twenty layers take {ratio.min():.0f} to {ratio.max():.0f} times as long as "
