@@ -187,6 +187,16 @@ def test_one_seed_of_every_study_comes_first(studies, elsewhere, monkeypatch):
     assert elsewhere == [TINY, other, second]
 
 
+def test_a_study_is_shown_by_paper_once_its_first_seed_is_whole(studies, monkeypatch):
+    first, other = TINY, replace(TINY, depth=2)
+    monkeypatch.setitem(study.STUDIES, "one", lambda preset: [first, other, replace(first, seed=1)])
+    assert study.shown("one") == "cpu"
+    runs.record(vdsr.train(first), "paper")  # which another study may have asked for
+    assert study.shown("one") == "cpu"
+    runs.record(vdsr.train(other), "paper")
+    assert study.shown("one") == "paper"
+
+
 def test_study_stops_in_time_and_goes_on(studies, capsys):
     assert study.run(["one"], "smoke", hours=0) == 1
     assert "stopped at step 1 of 6; the same command goes on" in capsys.readouterr().out

@@ -272,6 +272,12 @@ def test_adjustable_clipping_is_sgds():
         TrainConfig(optimizer="adam")
 
 
+def test_equal_numbers_are_one_config():
+    config = TrainConfig(last_scale=1, weight_decay=0)
+    assert (repr(config.last_scale), repr(config.weight_decay)) == ("1.0", "0.0")
+    assert TrainConfig(eval_sets=(), eval_scales=(), scales=(3,)).eval_scales == ()
+
+
 def test_equal_scales_are_one_config():
     assert TrainConfig(scales=[2.0, 2.5]).scales == (2, 2.5)
     assert isinstance(TrainConfig(scales=[2.0]).scales[0], int)

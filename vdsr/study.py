@@ -148,7 +148,7 @@ def provenance():
     """Return a Markdown table of what was run for each study, and what it cost."""
     table = runs.ledger()[0].set_index("run")
     lines = [
-        "| study | preset | runs | of | hours | hardware | torch | commits |",
+        "| study | preset | runs made | asked for | hours | hardware | torch | commits |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, study in STUDIES.items():
