@@ -18,7 +18,7 @@ from .paper import (
     mean,
     span,
     table,
-)  # fmt: skip
+)
 
 HOLDS, PARTLY, FAILS = "reproduced", "partly reproduced", "not reproduced"
 # One seed, or a shortened training, can point a way. It cannot reproduce a claim, or refute it.
