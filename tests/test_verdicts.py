@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -88,6 +90,17 @@ def test_residual_table_and_verdict_follow_the_rows():
     assert verdicts.residual(seeds).startswith("Reproduced")
     assert verdicts.residual(seeds[seeds.seed < 2]).startswith("Pointing")
     assert verdicts.residual(scores[:2]).startswith("Not run")
+
+
+def test_departures_count_cells_and_name_what_differs():
+    table = pd.DataFrame({"difference": [-1.5, 0.05, float("nan"), 0.3]})
+    recipe = TrainConfig()
+    verdict = verdicts.departures(table, replace(recipe, depth=5, epochs=8), recipe)
+    assert verdict.startswith("2 of 3 cells are more than 0.1 dB from the paper's: -1.50 to +0.30")
+    assert "suspected first: depth 5 (there 20), epochs 8 (there 80). Then" in verdict
+    assert "first:" not in verdicts.departures(table, recipe, recipe)
+    assert verdicts.departures(table[1:3], recipe, recipe).startswith("All 1 cells are within")
+    assert verdicts.departures(table[:0], recipe, recipe).startswith("There is nothing")
 
 
 def test_scales_verdict_follows_the_rows():

@@ -1,5 +1,7 @@
 """Each study's closing sentence, computed from its rows."""
 
+from dataclasses import fields
+
 import pandas as pd
 
 from .paper import fewest_seeds, field_gains, final, lead, mean, span, table
@@ -30,6 +32,38 @@ def residual(scores):
     return (
         f"{held}: residual networks lead early by {first}, and at the end by {last}, over "
         f"{len(early)} learning rate{'s' if len(early) > 1 else ''}.{_seeds(seeds)}"
+    )
+
+
+def departures(table, config, recipe):
+    """Return in sentences how many cells are far from the paper's, and what may be why.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `vdsr.paper.beside`.
+    config, recipe : TrainConfig
+        One of the runs in it, and the one that the paper preset has in its place.
+    """
+    gaps = table.difference.dropna()
+    far = gaps[gaps.abs() > 0.1]
+    if gaps.empty:
+        return "There is nothing to compare with the paper's numbers."
+    if far.empty:
+        return f"All {len(gaps)} cells are within 0.1 dB of the paper's."
+    changed = [
+        f"{each.name} {getattr(config, each.name)} (there {getattr(recipe, each.name)})"
+        for each in fields(config)
+        if getattr(config, each.name) != getattr(recipe, each.name)
+    ]
+    first = "What this preset does otherwise is suspected first"
+    return (
+        f"{len(far)} of {len(gaps)} cells are more than 0.1 dB from the paper's: {span(far)}. "
+        + (f"{first}: {', '.join(changed)}. " if changed else "")
+        + "Then what the paper leaves open: "
+        "[how long 9,960 iterations are](ablation_iterations.ipynb), "
+        "[θ, the loss's normalisation and the initialisation](search_theta.ipynb). The first of "
+        "these pages tests the length, the [page on depth](ablation_depth.ipynb) the depth."
     )
 
 
