@@ -152,19 +152,18 @@ def test_one_clear_colour_becomes_alpha(silent, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "size", "name"),
+    ("dtype", "shape", "name", "why"),
     [
-        ("uint16", (4, 4), "out.webp"),
-        ("uint8", (4, 200), "out.ico"),
-        ("uint8", (2, 9000), "o.webp"),
+        ("uint16", (4, 4), "out.webp", "not 8×8 pixels of 16 bits"),
+        ("uint8", (2, 9000), "out.webp", ""),
+        ("uint8", (4, 4, 4), "out.bmp", "no transparency"),
+        ("uint8", (20, 30), "out.ico", "60×40 pixels"),
     ],
 )
-def test_formats_that_cannot_hold_the_result_are_refused_before_any_work(
-    tmp_path, dtype, size, name
-):
-    Image.fromarray(picture(dtype, (), size)).save(tmp_path / "in.png")
-    with pytest.raises(ValueError, match=f"{name} cannot hold a picture like"):
-        upscale_file(tmp_path / "in.png", tmp_path / name, 2, model=None)
+def test_formats_that_cannot_hold_the_result_are_refused(silent, tmp_path, dtype, shape, name, why):
+    Image.fromarray(picture(dtype, shape[2:], shape[:2])).save(tmp_path / "in.png")
+    with pytest.raises(ValueError, match=f"{name} cannot hold .*{why}"):
+        upscale_file(tmp_path / "in.png", tmp_path / name, 2, model=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 

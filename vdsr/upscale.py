@@ -167,6 +167,8 @@ def upscale_file(source, target, scale, *, model=None, progress=False):
             written = _pixels(Image.open(file))
             if written.shape[:2] != shape or written.itemsize < trial.itemsize:
                 raise ValueError(f"not {width}×{height} pixels of {8 * trial.itemsize} bits")
+            if _has_alpha(trial) and not _has_alpha(written):
+                raise ValueError("no transparency")
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(f"{target.name} cannot hold a picture like {source}: {error}") from None
     part = target.with_name(f".{target.name}.part")
@@ -174,6 +176,9 @@ def upscale_file(source, target, scale, *, model=None, progress=False):
         part.touch()  # before the work, should the folder be read-only
         larger = Image.fromarray(upscale(pixels, scale, model=model, progress=progress))
         larger.save(part, kind, **kept)
+        with Image.open(part) as written:
+            if written.size != larger.size:  # an icon's sizes are few
+                raise ValueError(f"{target.name} cannot hold {width}×{height} pixels")
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -198,6 +203,10 @@ def _check(image, scale, tile=1):
             f"divide them by their white first"
         )
     return 1.0
+
+
+def _has_alpha(image):
+    return image.ndim == 3 and image.shape[2] in (2, 4)
 
 
 def _window(planes, rows, columns):
