@@ -97,8 +97,8 @@ def test_departures_count_cells_and_name_what_differs():
     recipe = TrainConfig()
     verdict = verdicts.departures(table, replace(recipe, depth=5, epochs=8), recipe)
     assert verdict.startswith("2 of 3 cells are more than 0.1 dB from the paper's: -1.50 to +0.30")
-    assert "suspected first: depth 5 (there 20), epochs 8 (there 80). Then" in verdict
-    assert "first:" not in verdicts.departures(table, recipe, recipe)
+    assert verdict.endswith("does otherwise: depth 5 (there 20), epochs 8 (there 80).")
+    assert "otherwise" not in verdicts.departures(table, recipe, recipe)
     assert verdicts.departures(table[1:3], recipe, recipe).startswith("All 1 cells are within")
     assert verdicts.departures(table[:0], recipe, recipe).startswith("There is nothing")
 

@@ -36,7 +36,7 @@ def residual(scores):
 
 
 def departures(table, config, recipe):
-    """Return in sentences how many cells are far from the paper's, and what may be why.
+    """Return in sentences how many cells are far from the paper's, and how the recipes differ.
 
     Parameters
     ----------
@@ -56,14 +56,10 @@ def departures(table, config, recipe):
         for each in fields(config)
         if getattr(config, each.name) != getattr(recipe, each.name)
     ]
-    first = "What this preset does otherwise is suspected first"
+    suspects = f" What this preset does otherwise: {', '.join(changed)}." if changed else ""
     return (
-        f"{len(far)} of {len(gaps)} cells are more than 0.1 dB from the paper's: {span(far)}. "
-        + (f"{first}: {', '.join(changed)}. " if changed else "")
-        + "Then what the paper leaves open: "
-        "[how long 9,960 iterations are](ablation_iterations.ipynb), "
-        "[θ, the loss's normalisation and the initialisation](search_theta.ipynb). The first of "
-        "these pages tests the length, the [page on depth](ablation_depth.ipynb) the depth."
+        f"{len(far)} of {len(gaps)} cells are more than 0.1 dB from the paper's: "
+        f"{span(far)}.{suspects}"
     )
 
 
