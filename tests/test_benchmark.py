@@ -116,6 +116,11 @@ def test_benchmark_verdict_counts_cells():
         "on the same machine.",
     ]
     assert verdicts.benchmark(scores[1:2]).startswith("Not run")
+    recipe = scores[:1].assign(method="VDSR, paper's recipe", psnr=37.2)
+    between = (
+        "VDSR, later recipe, against VDSR, paper's recipe: better in 1 of 1 cells, by +0.40 dB."
+    )
+    assert between in verdicts.benchmark(pd.concat([scores, recipe]))
     other = scores.assign(dataset="samples-test")  # which the paper has no numbers for
     assert "the paper" not in verdicts.benchmark(other)
 
