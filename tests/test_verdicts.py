@@ -146,12 +146,13 @@ def test_field_verdict_follows_the_rows():
 def test_clipping_verdict_follows_the_rows():
     rows = [
         (0.1, "adjustable", 36.0), (0.1, "none", float("nan")), (0.1, "norm", 36.5),
-        (0.01, "adjustable", 35.0), (0.01, "none", 34.0),
+        (0.01, "adjustable", 35.0), (0.01, "none", 34.0), (0.001, "adjustable", 35.0),
     ]  # fmt: skip
     scores = pd.DataFrame(rows, columns=["learning_rate", "clipping", "psnr"]).assign(seed=0)
     verdict = verdicts.clipping(scores)
     assert "rate 0.1, against adjustable clipping: none diverges, norm +0.50 dB." in verdict
     assert "rate 0.01, against adjustable clipping: none -1.00 dB." in verdict
+    assert "0.001" not in verdict  # where there is nothing to compare yet
     assert verdicts.clipping(scores[:1]).startswith("Not run")
 
 

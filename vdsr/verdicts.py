@@ -227,7 +227,7 @@ def clipping(scores):
     lines = []
     for rate, kinds in means.groupby(level=0, sort=False):
         kinds = kinds.droplevel(0)
-        if "adjustable" not in kinds:
+        if "adjustable" not in kinds or len(kinds) == 1:
             continue
         ours = kinds["adjustable"]
         others = ", ".join(
