@@ -104,14 +104,14 @@ def test_benchmark_verdict_counts_cells():
         ("SRCNN, ours", 2, 36.0, 0.1), ("SRCNN, ours", 3, 32.0, 0.1),
     ]  # fmt: skip
     columns = ["method", "scale", "psnr", "seconds"]
-    scores = pd.DataFrame(rows, columns=columns).assign(dataset="Set5", device="one")
+    scores = pd.DataFrame(rows, columns=columns).assign(dataset="Set5", device="one", ssim=0.95)
     ours = "- VDSR, later recipe, against "
     assert verdicts.benchmark(scores).splitlines() == [
         f"{ours}SRCNN, ours: better in 2 of 2 cells, by +1.50 to +1.60 dB.",
         f"{ours}SRCNN as the paper prints it: better in 2 of 2 cells, by +0.75 to +0.94 dB.",
         f"{ours}VDSR, authors' weights: better in 1 of 2 cells, by -0.10 to +0.10 dB.",
-        "- The protocol: VDSR, authors' weights, in 2 cells, is at most 0.060 dB from what the "
-        "paper prints.",
+        "- The protocol: VDSR, authors' weights, in 2 cells, is at most 0.060 dB and 0.0287 of "
+        "SSIM from what the paper prints.",
         "- Speed: twenty layers take 10 to 12 times as long as SRCNN's three, by the same library "
         "on the same machine.",
     ]

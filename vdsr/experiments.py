@@ -242,7 +242,7 @@ def srcnn(preset):
         "overlap": 19, "learning_rate": 1e-4, "last_rate": 0.1, "weight_decay": 0.0,
         "loss": "patch", "clipping": "none", "decay_epochs": 10_000,
     }  # fmt: skip
-    if preset == "paper":  # they took 800 million patches, days; this is a tenth of that
+    if preset == "paper":  # they took 800 million patches, days; this is less than a tenth
         own |= {"batch_size": 128, "epochs": 1000, "eval_epochs": 20}
     base = replace(base, **own)
     long = replace(base, architecture="SRCNN 9-5-5")
