@@ -228,8 +228,42 @@ def test_copy_without_git_says_its_commit(monkeypatch, tmp_path):
 def test_two_processes_do_not_train_one_run(tmp_path):
     path = tmp_path / "runs" / f"{runs.run_id(TINY)}.lock"
     path.parent.mkdir()
-    with FileLock(path), pytest.raises(RuntimeError, match="trained by another process"):
+    with FileLock(path), pytest.raises(runs.Busy, match="trained by another process"):
         vdsr.train(TINY)
+
+
+def test_study_leaves_alone_what_another_process_trains(studies, elsewhere, tmp_path, capsys):
+    path = tmp_path / "runs" / f"{runs.run_id(TINY)}.lock"
+    path.parent.mkdir()
+    with FileLock(path):
+        assert study.run(["one", "two"], "smoke") == 1
+    assert [c.depth for c in elsewhere] == [2]
+    assert "left to other processes: 1" in capsys.readouterr().out
+    assert study.run(["one", "two"], "smoke") == 0
+
+
+def test_study_takes_over_what_another_process_recorded(studies, elsewhere, monkeypatch):
+    attempt = runs.attempt
+
+    def beside(config, **options):
+        runs.record(attempt(replace(TINY, depth=2)), "smoke")
+        return attempt(config, **options)
+
+    monkeypatch.setattr(runs, "attempt", beside)
+    assert study.run(["one"], "smoke") == 0
+    assert len(elsewhere) == len(runs.ledger()[0]) == 2
+
+
+def test_work_of_a_run_counts_the_pixels_it_sees():
+    def patches(config):
+        names = "overlap", "augment"
+        options = {name: getattr(config, name) for name in names}
+        return len(vdsr.patches.Patches(config.train_set, config.scales, **options))
+
+    for change in ({"augment": True}, {"overlap": 20}, {"train_set": "samples-train"}):
+        other = replace(TINY, **change)
+        expected = patches(other) / patches(TINY)
+        assert study.cost(other) / study.cost(TINY) == pytest.approx(expected, rel=0.2)
 
 
 def test_unfinished_refresh_of_a_recorded_run_has_no_model(tmp_path):

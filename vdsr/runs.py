@@ -34,6 +34,10 @@ _CLONE = Path(__file__).parents[1]
 ROOT = _CLONE if (_CLONE / "pyproject.toml").exists() else Path.cwd()
 
 
+class Busy(RuntimeError):
+    """Another process is training the run."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished training run.
@@ -109,7 +113,7 @@ def train(config, *, refresh=False, deadline=None):
         When the deadline passes before the end; the next call goes on.
     FloatingPointError
         When the loss stops being finite.
-    RuntimeError
+    Busy
         When another process is training the run.
     """
     run = attempt(config, refresh=refresh, deadline=deadline)
@@ -131,7 +135,7 @@ def attempt(config, *, refresh=False, deadline=None):
     try:
         lock = FileLock(path.with_suffix(".lock")).acquire(timeout=0)
     except Timeout:
-        raise RuntimeError(f"run {identity} is being trained by another process") from None
+        raise Busy(f"run {identity} is being trained by another process") from None
     with lock:
         ended = path.with_suffix(".diverged")  # beside the last good checkpoint
         if refresh:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache
 from time import monotonic
 
 import pandas as pd
@@ -33,6 +34,10 @@ def run(names, preset, hours=None):
     -------
     int
         Exit status: 0 when nothing is missing, 1 when something still is.
+
+    Notes
+    -----
+    Several processes may work at once, one a GPU, say: each leaves alone what another trains.
     """
     deadline = None if hours is None else monotonic() + 3600 * hours
     if runs.commit()[1]:
@@ -52,14 +57,20 @@ def run(names, preset, hours=None):
     missing = {k: c for k, c in queue.items() if k not in known}
     done = len(queue) - len(missing)
     print(f"{preset}: {done} runs recorded, {len(missing)} missing", flush=True)
-    work = seconds = 0
-    while missing:
-        identity, config = next(iter(missing.items()))
+    work = seconds = busy = 0
+    for identity, config in list(missing.items()):
+        if identity in set(runs.ledger()[0].run):  # by another process, meanwhile
+            del missing[identity]
+            continue
         try:
             run = runs.attempt(config, deadline=deadline, refresh=runs.is_dirty(identity))
         except OutOfTime as stop:
             print(f"{identity} {stop}; the same command goes on from there", flush=True)
             return 1
+        except runs.Busy as stop:
+            print(stop, flush=True)
+            busy += 1
+            continue
         runs.record(run, preset)
         del missing[identity]
         work += cost(config)
@@ -72,6 +83,9 @@ def run(names, preset, hours=None):
             f"{len(missing)} missing, about {rest:.1f} hours at this speed",
             flush=True,
         )
+    if busy:
+        print(f"left to other processes: {busy}; the same command looks for them again")
+        return 1
     if "benchmark" in names:
         benchmark.scores(preset, record=True, deadline=deadline)
         if deadline is not None and monotonic() > deadline:
@@ -81,9 +95,17 @@ def run(names, preset, hours=None):
 
 
 def cost(config):
-    """Return the work of a run in arbitrary units, for guessing how long it takes."""
+    """Return the work of a run, weights times pixels seen, for guessing how long it takes."""
     weights = sum(p.numel() for p in config.network().parameters())
-    return weights * config.epochs * len(config.scales)
+    again = (config.patch_size / (config.patch_size - config.overlap)) ** 2
+    turns = 8 if config.augment else 1
+    pixels = _pixels(config.train_set) * len(config.scales) * again * turns
+    return weights * config.epochs * pixels
+
+
+@cache
+def _pixels(dataset):
+    return sum(image.shape[0] * image.shape[1] for image in load_images(dataset).values())
 
 
 def shown(name):
