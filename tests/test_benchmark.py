@@ -43,6 +43,19 @@ def test_scores_are_measured_once_and_recorded(monkeypatch):
     pd.testing.assert_frame_equal(again[scores.columns], scores, rtol=1e-5, check_dtype=False)
 
 
+def test_what_two_processes_measured_stands_there_once(monkeypatch):
+    monkeypatch.setattr(benchmark, "methods", lambda preset: {"bicubic": lambda scale: None})
+    measure = benchmark.measure
+
+    def beside(*what):
+        benchmark._write(measure(*what).assign(method="bicubic", run="bicubic"))
+        return measure(*what)
+
+    monkeypatch.setattr(benchmark, "measure", beside)
+    scores = benchmark.scores("smoke", record=True)
+    assert len(benchmark.recorded()) == len(scores) == 2 * 3
+
+
 def test_a_passed_deadline_begins_nothing():
     assert benchmark.scores("smoke", deadline=0.0).empty
 
