@@ -12,6 +12,7 @@ from vdsr import benchmark, experiments, paper, runs, verdicts
 from vdsr.train import load_metadata
 
 RECORDED = runs.ROOT / "results" / "runs.csv"
+MEASURED = runs.ROOT / "results" / "benchmark.csv"
 UPSCALE = import_module("vdsr.upscale")  # vdsr.upscale is the function
 
 
@@ -136,6 +137,22 @@ def test_benchmark_verdict_counts_cells():
     assert between in verdicts.benchmark(pd.concat([scores, recipe]))
     other = scores.assign(dataset="samples-test")  # which the paper has no numbers for
     assert "the paper" not in verdicts.benchmark(other)
+
+
+@pytest.mark.parametrize("ours", ["bicubic", "VDSR, authors' weights"])
+def test_recorded_cells_without_training_are_the_papers(ours):
+    reported = paper.table("table3").set_index(["method", "dataset", "scale"])
+    reported = reported.loc[ours.split(",")[0]]
+    measured = pd.read_csv(MEASURED)
+    measured = measured[measured.method == ours].groupby(["dataset", "scale"])
+    difference = measured[["psnr", "ssim"]].mean() - reported[["psnr", "ssim"]]
+    assert difference.notna().all(axis=None)
+    assert len(difference) == 12
+    assert difference.ssim.abs().max() < 0.001
+    set14 = difference.index.get_level_values("dataset") == "Set14"
+    assert difference.psnr[~set14].abs().max() < 0.01
+    assert difference.psnr[set14].max() < (0.01 if ours == "bicubic" else 0.04)
+    assert difference.psnr[set14].min() > -0.01
 
 
 def test_the_network_that_ships_says_where_it_comes_from():
