@@ -1,4 +1,5 @@
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -175,6 +176,9 @@ def test_copies_of_the_scoreboard_are_what_the_ledger_says():
     assert readme.count("**not run**") == (board.verdict == "not run").sum()
     page = (ROOT / "results" / "provenance.md").read_text()
     assert page == study.provenance() + "\n"
+    for line in page.splitlines():  # a run that went on later has two commits in its row
+        commits = re.findall("`([0-9a-f]{7})`", line)
+        assert len(commits) == len(set(commits))
 
 
 def test_numbers_in_prose_are_what_the_ledger_says(data_dir):

@@ -178,7 +178,8 @@ def provenance():
             asked = [runs.run_id(config) for config in study(preset)]
             done = table.loc[[i for i in asked if i in table.index]]
             cells = [", ".join(sorted(set(done[c].astype(str)))) for c in ("device", "torch")]
-            commits = ", ".join(f"`{c[:7]}`" for c in sorted(set(done.commit)))
+            parts = {part[:7] for cell in done.commit for part in cell.split(" then ")}
+            commits = ", ".join(f"`{part}`" for part in sorted(parts))
             hours = f"{done.seconds.sum() / 3600:.1f}"
             count = f"`{name}` | `{preset}` | {len(done)} | {len(asked)} | {hours}"
             lines.append(f"| {count} | {' | '.join(cells)} | {commits} |")
