@@ -73,14 +73,17 @@ def run(names, preset, hours=None):
             continue
         runs.record(run, preset)
         del missing[identity]
-        work += cost(config)
-        seconds += run.record["seconds"]
+        if not run.diverged:  # which ends early, and would make all look quick
+            work += cost(config)
+            seconds += run.record["seconds"]
         last = run.history[run.history.step == run.history.step.max()]
         scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f} dB" for r in last.itertuples())
-        rest = sum(map(cost, missing.values())) / work * seconds / 3600
+        rest = ""
+        if work:
+            left = sum(map(cost, missing.values())) / work * seconds / 3600
+            rest = f", about {left:.1f} hours at this speed"
         print(
-            f"{identity} {config.label}: {run.diverged or scores}; "
-            f"{len(missing)} missing, about {rest:.1f} hours at this speed",
+            f"{identity} {config.label}: {run.diverged or scores}; {len(missing)} missing{rest}",
             flush=True,
         )
     if busy:
