@@ -17,16 +17,16 @@ def test_depth_gain_and_verdict_follow_the_rows(histories):
     assert gains.gain[0] == pytest.approx(1.0)
     assert gains["standard error"][0] == pytest.approx((0.01 + 0.01) ** 0.5)
     assert gains["paper's gain"][0] == pytest.approx(0.61)
-    assert verdicts.depth(gains).startswith("Pointing the paper's way")  # two seeds are few
+    assert verdicts.depth(gains).startswith("Pointing the paper's way")
     more = ["e", 5, 2, 20, "Set5", 2, 36.1], ["f", 20, 2, 20, "Set5", 2, 37.1]
     gains = paper.depth_gain(histories(*rows, *more))
-    assert verdicts.depth(gains).startswith("Reproduced: from depth 5 to 20")
+    assert verdicts.depth(gains).startswith("Pointing the paper's way: from depth 5 to 20")
     rows[3][-1] = rows[4][-1] = more[1][-1] = 36.15
     gains = paper.depth_gain(histories(*rows, *more))
-    assert verdicts.depth(gains).startswith("Not reproduced")
+    assert verdicts.depth(gains).startswith("Not seen")
     more[1][-1] = float("nan")  # one of three seeds diverged
     gains = paper.depth_gain(histories(*rows, *more))
-    assert verdicts.depth(gains).startswith("Not reproduced")
+    assert verdicts.depth(gains).startswith("Not seen")
     assert "the change is 1 diverged" in verdicts.depth(gains)
     single = paper.depth_gain(histories(rows[1], rows[3]))
     assert "One seed" in verdicts.depth(single)
@@ -87,8 +87,8 @@ def test_residual_table_and_verdict_follow_the_rows():
     assert verdicts.residual(table1_rows(36, 36, 30, 37)).startswith("Mixed")
     assert verdicts.residual(table1_rows(30, 36, 31, 37)).startswith("Not seen")
     seeds = pd.concat([scores, scores.assign(seed=1), scores.assign(seed=2)])
-    assert verdicts.residual(seeds).startswith("Reproduced")
-    assert verdicts.residual(seeds[seeds.seed < 2]).startswith("Pointing")
+    assert verdicts.residual(seeds).startswith("Pointing")
+    assert verdicts.residual(seeds).endswith(" 3 seeds.")
     assert verdicts.residual(scores[:2]).startswith("Not run")
 
 
