@@ -214,7 +214,8 @@ def publish():
             {} if name == "upscale_your_photo" else {"preset": preset, "missing": "skip"},
         )
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
-            part.metadata.pop("papermill", None)
+            for key in ("papermill", "execution"):
+                part.metadata.pop(key, None)
         runs.write_text(results / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
     bicubic = pd.concat(evaluate(None, "Set5", s) for s in scales("cpu")[0].eval_scales)
     table = bicubic.groupby(["dataset", "scale"]).psnr.mean().reset_index()
