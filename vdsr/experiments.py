@@ -170,11 +170,7 @@ def scales(preset):
         base = replace(base, depth=3 if preset == "smoke" else 5)
     seeds = 3 if preset == "cpu" else SEEDS[preset]  # one such network takes two minutes
     subsets = ((2, 3, 4), (3,), (2,), (4,), (2, 3), (2, 4), (3, 4))
-    return [
-        replace(base, scales=subset, seed=seed)
-        for seed in range(seeds)
-        for subset in subsets
-    ]
+    return [replace(base, scales=subset, seed=seed) for seed in range(seeds) for subset in subsets]
 
 
 def receptive_field(preset):
