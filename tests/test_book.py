@@ -41,6 +41,8 @@ def test_pages_load_nothing_from_a_network(html):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_recorded_notebooks_ran_cleanly(path):
     notebook = nbformat.read(path, as_version=4)
+    for part in (notebook, *notebook.cells):  # which hold paths and times of the day
+        assert not {"papermill", "execution"} & set(part.metadata)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error", output.evalue

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -74,9 +75,11 @@ def test_recorded_notebook_matches_its_template(path):
     assert sources(recorded) == sources(template)
 
 
+BICUBIC = pd.read_csv(ROOT / "results" / "bicubic.csv").set_index("scale").psnr
 CLOSINGS = {
     "ablation_depth": lambda h: verdicts.depth(paper.depth_gain(h)),
     "ablation_residual": lambda h: verdicts.residual(paper.as_table1(h)),
+    "ablation_scales": lambda h: verdicts.scales(paper.as_table2(h), BICUBIC),
     "ablation_clipping": lambda h: verdicts.clipping(paper.final(h)),
     "ablation_init": lambda h: verdicts.init(paper.final(h)),
     "ablation_iterations": lambda h: verdicts.iterations(paper.reach(h, 36.90), 36.90),

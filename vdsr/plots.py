@@ -5,7 +5,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.ticker import NullFormatter
 
-# The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight.
+# The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight,
+# and a brown, for seven networks in one figure.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B"]
 LINES = ["-", "--", ":", "-."]  # no colour stands alone
 PAPER = {"color": "#777777", "linestyle": "--", "marker": "x"}  # the paper's values, always
