@@ -1,11 +1,11 @@
 """VDSR (Kim et al. 2016), reproduced: the network, its training, the paper's protocol."""
 
+from .config import TrainConfig
 from .data import load_images
 from .evaluate import evaluate
 from .imresize import imresize
 from .model import SRCNN, VDSR, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
-from .train import TrainConfig
 from .upscale import load_pretrained, upscale
 
 __version__ = "0.1.0"

@@ -26,9 +26,12 @@ class VDSR(nn.Module):
     dilation : int
         Spacing of the taps of all but the first and last convolution, 1 in the paper. More
         widens the receptive field of the same weights.
+    bias : bool
+        Whether convolutions have biases. The paper does not say; the authors' released weights
+        have them, and most public code has none (664,704 weights instead of 665,921).
     """
 
-    def __init__(self, depth=20, width=64, residual=True, dilation=1):
+    def __init__(self, depth=20, width=64, residual=True, dilation=1, bias=True):
         super().__init__()
         if depth < 2 or width < 1 or dilation < 1:
             raise ValueError(
@@ -39,14 +42,21 @@ class VDSR(nn.Module):
         spacing = [1, *[dilation] * (depth - 2), 1]
         layers = []
         for (fan_in, fan_out), d in zip(pairwise(channels), spacing, strict=True):
-            convolution = nn.Conv2d(fan_in, fan_out, 3, padding=d, dilation=d)
+            convolution = nn.Conv2d(fan_in, fan_out, 3, padding=d, dilation=d, bias=bias)
             layers += [convolution, nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
         self.residual = residual
 
     def forward(self, ilr):
         """Map interpolated low resolution (N, 1, H, W) in [0, 1] to super-resolution alike."""
-        out = self.layers(ilr)
+        x = self.layers[:-1](ilr)
+        # The output is computed in float32 even under autocast: of an image in [0, 1], bf16 would
+        # keep fewer than 256 grey levels. Traced and scripted copies know no autocast.
+        if torch.jit.is_scripting():
+            out = self.layers[-1](x)
+        else:
+            with torch.autocast(x.device.type, enabled=False):
+                out = self.layers[-1](x.to(self.layers[-1].weight.dtype))
         return ilr + out if self.residual else out
 
 
@@ -79,6 +89,11 @@ class SRCNN(nn.Module):
         return x
 
 
+def convolutions(model):
+    """Return the convolutions of a network, from the first to the last."""
+    return [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+
+
 def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
     """Initialise convolutions with normal weights and zero biases.
 
@@ -94,8 +109,7 @@ def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
     generator : torch.Generator, optional
         Source of the random numbers; torch's global one by default.
     """
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    for conv in convolutions:
+    for conv in convolutions(model):
         if mode == "normal":
             nn.init.normal_(conv.weight, std=0.001, generator=generator)
         else:
@@ -105,7 +119,7 @@ def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
     with torch.no_grad():
-        convolutions[-1].weight.mul_(last_scale)
+        convolutions(model)[-1].weight.mul_(last_scale)
 
 
 def layer_magnitudes(model, ilr, hr):
@@ -151,8 +165,8 @@ def receptive_field(model_or_depth, dilation=1):
     """
     if not isinstance(model_or_depth, nn.Module):
         return 2 * (2 + dilation * (model_or_depth - 2)) + 1
-    convolutions = [m for m in model_or_depth.modules() if isinstance(m, nn.Conv2d)]
-    return 1 + sum(c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions)
+    sides = (c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions(model_or_depth))
+    return 1 + sum(sides)
 
 
 def step_operations(model, batch, side):
@@ -160,14 +174,24 @@ def step_operations(model, batch, side):
 
     Parameters
     ----------
-    model : VDSR
+    model : VDSR or SRCNN
+        In training mode, which decides whether borders are padded.
     batch : int
     side : int
         Of a patch, in pixels.
     """
-    weights = [p.numel() for p in model.parameters() if p.ndim == 4]
+    counts = []
+
+    def count(convolution, _, out):
+        counts.append(convolution.weight.numel() * out[0, 0].numel())
+
+    hooks = [conv.register_forward_hook(count) for conv in convolutions(model)]
+    with torch.no_grad():
+        model(torch.zeros(1, 1, side, side, device=next(model.parameters()).device))
+    for hook in hooks:
+        hook.remove()
     # The first layer's input needs no gradient.
-    return 2 * batch * side**2 * (3 * sum(weights) - weights[0])
+    return 2 * batch * (3 * sum(counts) - counts[0])
 
 
 def gradient_field(model, ilr):
@@ -234,9 +258,8 @@ def load_matconvnet(path):
         weights, biases = model["weight"], model["bias"]
         width = weights[0].shape[-1]
         vdsr = VDSR(depth=len(weights), width=width)
-        convolutions = [m for m in vdsr.modules() if isinstance(m, nn.Conv2d)]
         with torch.no_grad():
-            for conv, w, b in zip(convolutions, weights, biases, strict=True):
+            for conv, w, b in zip(convolutions(vdsr), weights, biases, strict=True):
                 w = w.reshape(3, 3, conv.in_channels, conv.out_channels)  # MATLAB drops last ones
                 conv.weight.copy_(torch.from_numpy(w.transpose(3, 2, 0, 1).copy()))
                 conv.bias.copy_(torch.as_tensor(b).reshape(-1))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .evaluate import super_resolve
 from .imresize import axis_weights
 from .model import VDSR, receptive_field
-from .train import load_checkpoint
+from .files import load_checkpoint
 
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
 
@@ -25,7 +25,7 @@ def load_pretrained():
     """Return the network that comes with the package.
 
     Its config, training data, commit and scores are the metadata of its file, `PRETRAINED`, and
-    `vdsr.train.load_metadata` reads them.
+    `vdsr.files.load_checkpoint` reads them.
 
     Returns
     -------
@@ -34,7 +34,8 @@ def load_pretrained():
     """
     tensors, metadata = load_checkpoint(PRETRAINED)
     config = metadata["config"]
-    model = VDSR(config["depth"], config["width"], config["residual"], config["dilation"])
+    names = "depth", "width", "residual", "dilation", "bias"
+    model = VDSR(**{name: config[name] for name in names if name in config})
     model.load_state_dict(tensors)
     return model.eval()
 
