@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from time import perf_counter
 
-import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -88,44 +87,3 @@ def similarity(hr, sr):
         hr, sr, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     return peak_signal_noise_ratio(hr, sr, data_range=255), ssim
-
-
-def border_profile(model, images, scale, width=24):
-    """Score a network ring by ring inside a border that was not one until it was cut.
-
-    The middle of each image is cut out, and super-resolved once with zero padding at the cut,
-    and once with the surroundings that were cut away.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Maps (1, 1, H, W) in [0, 1] to the same shape.
-    images : mapping of str to ndarray of uint8
-    scale : float
-    width : int
-        How many rings of one pixel to look at.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns distance (pixels from the border), method, psnr (dB, of all images' pixels).
-    """
-    names = ["bicubic", "zero padding", "true surroundings"]
-    counts = np.zeros(width + 1)
-    totals = np.zeros((len(names), width + 1))
-    for _, hr, ilr in prepare(images, scale):
-        cut = tuple(slice(n // 4, -(n // 4)) for n in hr.shape)
-        results = ilr[cut], super_resolve(model, ilr[cut]), super_resolve(model, ilr)[cut]
-        sides = [np.minimum(np.arange(n), np.arange(n)[::-1]) for n in hr[cut].shape]
-        distance = np.minimum.outer(*sides).clip(max=width).ravel()
-        counts += np.bincount(distance, minlength=width + 1)
-        for total, sr in zip(totals, results, strict=True):
-            error = (sr.round().clip(0, 255) - hr[cut]) ** 2
-            total += np.bincount(distance, error.ravel(), minlength=width + 1)
-    psnr = 10 * np.log10(255**2 * counts / totals)[:, :width]
-    return (
-        pd.DataFrame(psnr.T, columns=names)
-        .rename_axis("distance")
-        .melt(var_name="method", value_name="psnr", ignore_index=False)
-        .reset_index()
-    )

@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.io import loadmat
@@ -122,36 +121,6 @@ def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
         convolutions(model)[-1].weight.mul_(last_scale)
 
 
-def layer_magnitudes(model, ilr, hr):
-    """Return how large the signal and the gradient are in each layer.
-
-    Parameters
-    ----------
-    model : VDSR
-    ilr, hr : Tensor of float32, (N, 1, H, W)
-        Input and ground truth in [0, 1].
-
-    Returns
-    -------
-    signal, gradient : ndarray, (depth,)
-        Root mean square of each convolution's output, and of the loss's gradient with respect
-        to it; the loss is half the squared error summed over all pixels.
-    """
-    outputs = []
-    x = ilr
-    for layer in model.layers:
-        # ReLUs work in place, and would change what is to be looked at.
-        x = layer(x) if isinstance(layer, nn.Conv2d) else torch.relu(x)
-        if isinstance(layer, nn.Conv2d):
-            outputs.append(x)
-    sr = ilr + x if model.residual else x
-    gradients = torch.autograd.grad((hr - sr).square().sum() / 2, outputs)
-    return tuple(
-        np.array([t.detach().double().square().mean().sqrt().item() for t in tensors])
-        for tensors in (outputs, gradients)
-    )
-
-
 def receptive_field(model_or_depth, dilation=1):
     """Return the side in pixels of the input region that one output pixel sees.
 
@@ -192,46 +161,6 @@ def step_operations(model, batch, side):
         hook.remove()
     # The first layer's input needs no gradient.
     return 2 * batch * (3 * sum(counts) - counts[0])
-
-
-def gradient_field(model, ilr):
-    """Return how much the residual at the centre depends on each input pixel.
-
-    Parameters
-    ----------
-    model : VDSR
-    ilr : Tensor of float32, (N, 1, S, S)
-        Inputs in [0, 1], S odd.
-
-    Returns
-    -------
-    ndarray of float64, (S, S)
-        Mean over the inputs of the gradient's magnitude, largest value 1.
-    """
-    ilr = ilr.clone().requires_grad_()
-    out = model(ilr) - ilr if model.residual else model(ilr)
-    centre = ilr.shape[-1] // 2
-    [gradient] = torch.autograd.grad(out[..., centre, centre].sum(), ilr)
-    field = gradient.abs().mean((0, 1)).double().numpy()
-    return field / field.max()
-
-
-def field_sides(field):
-    """Return two sides in pixels of the centred square that matters in a gradient field.
-
-    Parameters
-    ----------
-    field : ndarray, (S, S)
-        From `gradient_field`.
-
-    Returns
-    -------
-    theoretical, effective : int
-        Sides of the smallest centred squares that hold all, and nine tenths, of the sum.
-    """
-    distance = np.abs(np.indices(field.shape) - len(field) // 2).max(axis=0)
-    share = np.bincount(distance.ravel(), field.ravel()).cumsum() / field.sum()
-    return 2 * int(distance[field > 0].max()) + 1, 2 * int(np.argmax(share >= 0.9)) + 1
 
 
 def load_matconvnet(path):

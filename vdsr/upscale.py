@@ -14,9 +14,9 @@ from skimage.color import rgb2ycbcr
 from tqdm import tqdm
 
 from .evaluate import super_resolve
+from .files import load_checkpoint
 from .imresize import axis_weights
 from .model import VDSR, receptive_field
-from .files import load_checkpoint
 
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
 

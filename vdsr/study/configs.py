@@ -196,7 +196,7 @@ def context(preset):
 
 
 def srcnn(preset):
-    """Return SRCNN by its own recipe, for one scale and for three.
+    """Return SRCNN by its own recipe, for one scale and for three, and the VDSR to compare.
 
     Dong et al. 2014: 33×33 patches at a stride of 14, no padding, σ = 0.001, plain squared
     error, and a last layer that learns ten times more slowly than the others. Their errors are
@@ -210,7 +210,8 @@ def srcnn(preset):
     )  # fmt: skip
     if preset == "paper":  # theirs took 800 million patches, and days
         base = replace(base, batch_size=128, epochs=1000, eval_epochs=50)
-    return [replace(base, scales=(3,)), base]
+    vdsr = max(depth(preset), key=lambda config: config.depth)
+    return [replace(base, scales=(3,)), base, vdsr]
 
 
 def benchmark(preset):

@@ -1,310 +1,256 @@
-"""Every study as a list of configs; nothing else in the project names a hyperparameter.
-
-A preset says how much of the paper's recipe a run keeps:
-
-smoke
-    Seconds, for tests: two tiny networks, scikit-image's pictures.
-quick
-    Minutes on a CPU, scikit-image's pictures, narrow networks. It shows that everything works;
-    one seed of it is too noisy to show what depth, say, is worth.
-cpu
-    The paper's data and network on a CPU: T91, a tenth of the epochs with the schedule
-    shrunk alike, and batches of 16, so that it has two fifths of the updates. Five layers,
-    but where depth is the question. Three seeds in Table 2, elsewhere one.
-paper
-    The paper's own recipe and data, three seeds.
-"""
+"""Every study as one record: its question, its runs, and what they say to the paper's claims."""
 
 from dataclasses import replace
+from math import nan
 
-import torch
+import pandas as pd
 
-from .train import TrainConfig
-
-PRESETS = {
-    "smoke": TrainConfig(
-        depth=3, width=4, batch_size=64, epochs=1, decay_epochs=1,
-        train_set="samples-test", scales=(2, 3), eval_sets=("samples-test",), eval_scales=(2, 3, 4),
-    ),
-    "quick": TrainConfig(
-        depth=5, width=16, batch_size=32, epochs=4, decay_epochs=1,
-        train_set="samples-train", eval_sets=("samples-test",),
-    ),
-    "cpu": TrainConfig(batch_size=16, epochs=8, decay_epochs=2, eval_epochs=1),
-    "paper": TrainConfig(),
-}  # fmt: skip
+from ..config import run_id
+from ..model import receptive_field
+from ..runs import train_all
+from . import configs, paper, table3
+from .evidence import SEEDS, Evidence, Study, final, pick
+from .findings import Case, Finding, case
 
 
-SEEDS = {"smoke": 1, "quick": 1, "cpu": 1, "paper": 3}
-
-
-def preset_config(preset):
-    """Return the name of a preset, ``"auto"`` resolved, and the config its studies start from.
+def load(name, preset="auto", *, refresh=False, missing="train"):
+    """Return a study's evidence: recorded runs are loaded, missing ones are trained.
 
     Parameters
     ----------
-    preset : {"auto", "smoke", "quick", "cpu", "paper"}
-        ``"auto"`` is ``"paper"`` where there is a CUDA GPU and ``"quick"`` where there is none.
+    name : str
+        A key of `STUDIES`.
+    preset : {"auto", "smoke", "quick", "paper"}
+        ``"auto"`` is ``"paper"`` where there is a CUDA GPU and ``"quick"`` elsewhere. ``"paper"``
+        says on a CPU how many hours are missing before it starts. Where runs of the paper's
+        length are not recorded yet, ``"short"`` shows those of a shortened schedule.
+    refresh : bool
+        Train again what is already there.
+    missing : {"train", "skip"}
+        Whether to train what is missing, or to leave it out.
+
+    Returns
+    -------
+    Evidence
 
     Raises
     ------
     ValueError
-        For any other name.
+        For an unknown name or preset, or other values of `refresh` and `missing`.
     """
-    if preset == "auto":
-        preset = "paper" if torch.cuda.is_available() else "quick"
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of auto, {', '.join(PRESETS)}; got {preset!r}")
-    return preset, PRESETS[preset]
+    if name not in STUDIES:
+        raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    study = STUDIES[name]
+    if preset != "short":
+        preset, _ = configs.preset_config(preset)
+    elif missing != "skip":
+        raise ValueError("preset 'short' can only be shown: it needs missing='skip'")
+    chosen = study.runs(preset)
+    if missing == "train" and preset == "paper":
+        from .queue import announce  # it needs the studies itself
+
+        announce(chosen, refresh)
+    histories = train_all(chosen, refresh=refresh, missing=missing)
+    asked = {run_id(config) for config in chosen}
+    seeds = [replace(c, seed=seed) for c in chosen for seed in range(SEEDS)]
+    others = train_all([c for c in seeds if run_id(c) not in asked], missing="skip")
+    histories = pd.concat([t for t in (histories, others) if len(t)] or [histories])
+    return Evidence(study, preset, chosen, histories.reset_index(drop=True), missing)
 
 
-def caption(preset, configs, histories):
-    """Return in a sentence what the runs of a study are: preset, length, data, depth, seeds.
+def as_table1(rows):
+    """Return rows of the study of residual learning with Table 1's columns.
 
-    Parameters
-    ----------
-    preset : str
-    configs : list of TrainConfig
-        The runs there should be.
-    histories : pandas.DataFrame
-        From `vdsr.train_all`: the runs there are.
+    Epochs are counted as the paper's: in a schedule of 8 epochs, the first is its tenth.
     """
-    if histories.empty:
-        return f"Preset {preset}: not run yet (0 of {len(configs)} runs)."
-    done, seeds = histories.run.nunique(), histories.seed.nunique()
-    steps = histories.groupby("run").step.max()
-    length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
-    first = configs[0]
-    depths = sorted({c.depth for c in configs if c.architecture == "VDSR"})
-    layers = f"{', '.join(map(str, depths[:-1]))} and {depths[-1]}" if depths[1:] else depths[0]
-    return (
-        f"Preset {preset}: {done} of {len(configs)} runs, of {length} steps of "
-        f"{first.batch_size} patches from {first.train_set}, VDSR having {layers} layers, scored "
-        f"on {', '.join(first.eval_sets)}; {seeds} seed{'s' if seeds > 1 else ''}."
+    return rows.assign(
+        network=rows.residual.map({True: "residual", False: "non-residual"}),
+        epoch=80 * rows.epoch / rows.epochs,
     )
 
 
-def depth(preset):
-    """Return the runs of Figure 3: networks of growing depth, each for all three scales."""
-    preset, base = preset_config(preset)
-    # The ends and the middle first: an unfinished series then shows its shape.
-    depths = {
-        "smoke": (2, 3),
-        "quick": (3, 5, 9),
-        "cpu": (5, 20, 10),
-        "paper": (5, 20, 10, 15, 12, 7, 17, 16, 6, 8, 9, 11, 13, 14, 18, 19),
-    }[preset]
-    return [replace(base, depth=d, seed=s) for s in range(SEEDS[preset]) for d in depths]
+def as_table2(rows):
+    """Return final rows of the study of scales with Table 2's columns."""
+    return rows.assign(train_scales=rows.scales.str.replace(" ", ","), test_scale=rows.scale)
 
 
-def theta(preset):
-    """Return the search for what the paper leaves open: θ, the loss's normalisation, the init.
-
-    Scored on BSD10, which is in no training and no test set. The first series trains twenty
-    layers for ×3 alone. Its winner proved unsteady at ×2, so the second series, of five layers,
-    looks at all three scales, and decides.
-    """
-    preset, base = preset_config(preset)
-    first = {
-        "loss": "sum", "theta": 1e-4, "clipping": "adjustable",
-        "init": "fan_out", "last_scale": 0.1,
-    }  # fmt: skip
-    if preset in ("cpu", "paper"):
-        # One scale makes an epoch a third as long, and with it the whole schedule.
-        first |= {"scales": (3,), "eval_sets": ("BSD10",), "eval_scales": (3,), "eval_epochs": 4}
-    second = first | {
-        "depth": 5, "scales": base.scales, "eval_scales": base.eval_scales, "eval_epochs": 1,
-        "epochs": base.epochs // 2, "decay_epochs": base.decay_epochs // 2,
-    }  # fmt: skip
-    changes = (
-        {},
-        {"theta": 3e-5},
-        {"init": "fan_in"},
-        {"loss": "patch"},
-        {"theta": 3e-4},
-        {"last_scale": 1.0},
-        {"clipping": "norm", "theta": 0.4},
-        {"theta": 1e-5},
-    )
-    runs = [replace(base, **first | change) for change in changes]
-    if preset in ("cpu", "paper"):
-        changes = (
-            {"loss": "patch"},
-            {"loss": "patch", "theta": 3e-5},
-            {"theta": 3e-5},
-            {"loss": "patch", "theta": 3e-4},
-            {},
-            {"theta": 1e-5},
-            {"loss": "patch", "theta": 1e-3},
-        )
-        runs += [replace(base, **second | change) for change in changes]
-    return runs
+def as_field(rows):
+    """Return rows with the side of the receptive field in pixels."""
+    return rows.assign(field=receptive_field(rows.depth, rows.dilation))
 
 
-def residual(preset):
-    """Return the runs of Table 1 and Figure 4: with and without residual learning, at ×2.
+def _no_claim(e):
+    """Answer a question that the paper claims nothing about."""
+    return []
 
-    At each of three learning rates, as the paper, for its claim is about high ones. In float32:
-    the output of a plain network is the image itself, which bf16 would round to a grey level.
-    """
-    preset, base = preset_config(preset)
-    depth = {"smoke": 3, "paper": 10}.get(preset, 5)
-    base = replace(base, depth=depth, scales=(2,), eval_scales=(2,), precision="float32")
-    rates = (0.1, 0.01) if preset == "smoke" else (0.1, 0.01, 0.001)
+
+def _residual(e):
+    rows, printed = as_table1(e.rows), paper.table("table1")
+    cases = []
+    for rate in sorted({c.learning_rate for c in e.configs}, reverse=True):
+        for epoch, when in ((10, "after a tenth"), (80, "at the end")):
+            at = {"learning_rate": rate, "epoch": epoch}
+            theirs = [pick(printed, network=n, **at) for n in ("residual", "non-residual")]
+            ours = [pick(rows, network=n, **at) for n in ("residual", "non-residual")]
+            gap = (
+                theirs[0].iloc[0] - theirs[1].iloc[0] if e.public and all(map(len, theirs)) else nan
+            )
+            cases.append(case(f"rate {rate:g}, {when}", *ours, noise=e.noise, paper=gap))
+    early = pick(rows, network="residual", learning_rate=0.1, epoch=10)
+    late = pick(rows, network="residual", learning_rate=0.001, epoch=80)
+    fast = case("0.1 after a tenth, less 0.001 at the end", early, late,
+                noise=e.noise, paper=36.90 - 36.52 if e.public else nan)  # fmt: skip
     return [
-        replace(base, residual=residual, learning_rate=rate, seed=seed)
-        for seed in range(SEEDS[preset])
-        for rate in rates
-        for residual in (True, False)
-    ]
+        _finding(e, "residual", "A network that predicts the residual learns faster, and ends "
+                  "better, than one that predicts the image", "Table 1, Fig. 4", cases),
+        _finding(e, "fast", "At a learning rate of 0.1, a tenth of the training gives more than "
+                  "all of it at 0.001", "Table 1", [fast]),
+    ]  # fmt: skip
 
 
-def scales(preset):
-    """Return the runs of Table 2 and Figure 5: networks for one, two and three scales.
-
-    Each is scored at whole and fractional scales, those it was trained for or not.
-    """
-    preset, base = preset_config(preset)
-    base = replace(base, eval_scales=(1.5, 2, 2.5, 3, 3.5, 4))
-    if preset != "paper":
-        base = replace(base, depth=3 if preset == "smoke" else 5)
-    seeds = 3 if preset == "cpu" else SEEDS[preset]  # one such network takes two minutes
-    subsets = ((2, 3, 4), (3,), (2,), (4,), (2, 3), (2, 4), (3, 4))
-    return [replace(base, scales=subset, seed=seed) for seed in range(seeds) for subset in subsets]
+def _finding(e, name, claim, source, cases, theirs=""):
+    """Return a finding on a study's own page, or the first with a page that shows it."""
+    return Finding(name, claim, source, e.study.name, tuple(cases), e.preset, theirs)
 
 
-def receptive_field(preset):
-    """Return runs that widen the receptive field at equal depth and weights, by dilation."""
-    preset, base = preset_config(preset)
-    kinds = {
-        "smoke": ((3, 1), (3, 2)),
-        "quick": ((5, 1), (5, 2), (5, 4)),
-        "cpu": ((5, 1), (5, 2), (5, 4)),
-        "paper": ((5, 1), (5, 2), (5, 3), (5, 4), (10, 1), (10, 2), (10, 3)),
-    }[preset]
+def _depth(e):
+    depths = sorted({c.depth for c in e.configs})
+    shallow, deep = depths[0], (20 if 20 in depths else depths[-1])
+    printed = paper.table("figure3")
+    cases = []
+    for scale in e.configs[0].eval_scales:
+        theirs = [pick(printed, scale=scale, depth=d) for d in (deep, shallow)]
+        gap = theirs[0].iloc[0] - theirs[1].iloc[0] if e.public and all(map(len, theirs)) else nan
+        ours = [e.psnr(scale=scale, depth=d) for d in (deep, shallow)]
+        label = f"×{scale:g}, {deep} layers less {shallow}"
+        cases.append(case(label, *ours, noise=e.noise, paper=gap))
+    return [_finding(e, "depth", "Deeper networks are better", "Fig. 3", cases)]
+
+
+def _scales(e):
+    rows, printed = as_table2(e.final), paper.table("table2")
+    whole = (2, 3, 4)
+
+    def cells(table, trained, tested):
+        return pick(table, train_scales=trained, test_scale=tested)
+
+    def theirs(one, other, scale):
+        found = [cells(printed, name, scale) for name in (one, other)]
+        return found[0].iloc[0] - found[1].iloc[0] if e.public and all(map(len, found)) else nan
+
+    elsewhere = [
+        case(f"trained for ×{a}, at ×{b}", cells(rows, f"{a}", b), cells(rows, f"{b}", b),
+             noise=e.noise, paper=theirs(f"{a}", f"{b}", b), wants="below")
+        for a in whole for b in whole if a != b
+    ]  # fmt: skip
+    one_for_all = [
+        case(f"×{s}, three scales less one", cells(rows, "2,3,4", s), cells(rows, f"{s}", s),
+             noise=e.noise, paper=theirs("2,3,4", f"{s}", s), wants="level")
+        for s in whole
+    ]  # fmt: skip
+    between = []
+    for s in (1.5, 2.5, 3.5):
+        if s not in set(rows.test_scale):
+            continue
+        ours = cells(rows, "2,3,4", s)
+        between += [
+            case(f"×{s}, less bicubic", ours, float(e.bicubic[s]), noise=e.noise),
+            case(f"×{s}, less the ×3 network", ours, cells(rows, "3", s), noise=e.noise),
+        ]
     return [
-        replace(base, depth=depth, dilation=dilation, seed=seed)
-        for seed in range(SEEDS[preset])
-        for depth, dilation in kinds
-    ]
+        _finding(e, "elsewhere", "A network trained for one scale is worse at another scale than "
+                  "the network trained for that", "Table 2", elsewhere),
+        _finding(e, "one_for_all", "One network for three scales is as good as three networks",
+                  "Table 2", one_for_all),
+        _finding(e, "between", "One network also serves the scales between, better than bicubic "
+                  "and than the ×3 network", "Fig. 5", between, "pictures alone"),
+    ]  # fmt: skip
 
 
-def clipping(preset):
-    """Return runs under four kinds of clipping, at three learning rates.
+def _context(e):
+    rows = as_field(e.final)
+    cases = []
+    for (scale, depth), group in rows.groupby(["scale", "depth"]):
+        narrow = group.field.min()
+        for wide in sorted(set(group.field) - {narrow}):
+            label = f"×{scale:g}, {depth} layers: {wide} pixels less {narrow}"
+            ours = [pick(group, field=side) for side in (wide, narrow)]
+            cases.append(case(label, *ours, noise=e.noise))
+    return [_finding(e, "context", "A wider receptive field is better, at equal depth and weights",
+                      "§4.1", cases, "no run of it")]  # fmt: skip
 
-    The constant bound is what the adjustable one is at a rate of 0.1; that of the norm is
-    public code's. Without clipping there is no θ.
-    """
-    preset, base = preset_config(preset)
-    if preset == "cpu":
-        base = replace(base, depth=5)
-    kinds = (
-        {"clipping": "adjustable"},
-        {"clipping": "none"},
-        {"clipping": "value", "theta": base.theta / 0.1},
-        {"clipping": "norm", "theta": 0.4},
-    )
+
+def _clipping(e):
+    def runs(kind, rate):
+        """Return the PSNR of each run, its mean over the scales, at the best bound by BSD10."""
+        rows = final(e.histories)
+        rows = rows[(rows.clipping == kind) & (rows.learning_rate == rate)]
+        choice = rows[rows.dataset == "BSD10"].groupby("theta").psnr.mean()
+        rows = rows[rows.dataset == e.images]
+        if len(choice.dropna()):
+            rows = rows[rows.theta == choice.idxmax()]
+        return rows.groupby("run").psnr.agg(lambda values: values.mean(skipna=False))
+
+    high = runs("adjustable", 0.1)
+    cases = [case(f"0.1, adjustable, less {text}", high, other, noise=e.noise) for text, other in (
+        ("0.001, adjustable", runs("adjustable", 0.001)),
+        ("0.1, no clipping", runs("none", 0.1)),
+        ("0.1, values at a constant bound", runs("value", 0.1)),
+        ("0.1, the norm at a constant bound", runs("norm", 0.1)),
+    )]  # fmt: skip
+    return [_finding(e, "clipping", "Adjustable clipping makes a learning rate of 0.1 safe, and "
+                      "better than low rates or other clipping", "§3.2", cases,
+                      "trains stably at 0.1, SRCNN at 1e-5")]  # fmt: skip
+
+
+def _srcnn(e):
+    profile = e.more.pivot(index="distance", columns="method", values="psnr")
+    gain = profile["zero padding"] - profile["bicubic"]
+    border = Case("outermost pixel: gain over bicubic, less half the mean gain inside",
+                  float(gain[0] - gain.mean() / 2), bar=0.0)  # fmt: skip
+    three = e.rows[(e.rows.scale == 3) & e.rows.psnr.notna()]
+    new, old = (three[three.architecture == name] for name in ("VDSR", "SRCNN 9-1-5"))
+    work = min(new.tflop.max(), old.tflop.max())
+    new, old = (x[x.tflop <= work].groupby("seed").psnr.max() for x in (new, old))
+    race = case("×3, best of each after equal work", new, old, noise=e.noise)
     return [
-        replace(base, learning_rate=rate, seed=seed, **kind)
-        for seed in range(SEEDS[preset])
-        for rate in (0.1, 0.01, 0.001)
-        for kind in kinds
-    ]
+        _finding(e, "race", "The deep network learns faster than SRCNN", "§1, §3.2", [race],
+                  "4 hours against days"),
+        Finding("border", "Zero padding predicts border pixels well, too", "§3.1", e.study.name,
+                (border,), e.preset, "stated without numbers"),
+    ]  # fmt: skip
 
 
-def init(preset):
-    """Return runs from three initialisations, with the last layer as drawn and made smaller."""
-    preset, base = preset_config(preset)
-    if preset == "cpu":
-        base = replace(base, depth=5)
-    kinds = (("fan_out", 0.1), ("fan_in", 0.1), ("fan_out", 1.0), ("fan_in", 1.0), ("normal", 1.0))
-    return [
-        replace(base, init=mode, last_scale=last_scale, seed=seed)
-        for seed in range(SEEDS[preset])
-        for mode, last_scale in kinds
-    ]
+def _benchmark(e):
+    printed = paper.table("table3").set_index(["method", "dataset", "scale"]).psnr
+    rivals = printed.drop(["VDSR", "bicubic"], level="method").groupby(["dataset", "scale"]).max()
+    ours = e.more.groupby(["method", "dataset", "scale"]).psnr.mean()
+    cases = []
+    for (dataset, scale), best in rivals.items():
+        mine = ours.get((table3.PAPERS_RECIPE, dataset, scale), nan)
+        theirs = printed["VDSR", dataset, scale] - best
+        cases.append(Case(f"{dataset} ×{scale}, less the best of the others", mine - best, theirs))
+    return [_finding(e, "table3", "Trained on 291 images, it is better than A+, RFL, SelfEx and "
+                      "SRCNN", "Table 3", cases)]  # fmt: skip
 
 
-def srcnn(preset):
-    """Return SRCNN by its own recipe, for one scale and for three, and the VDSR to compare.
-
-    Dong et al. 2014: 33×33 patches at a stride of 14, no padding, σ = 0.001, plain squared
-    error, and a last layer that learns ten times more slowly than the others. Their errors are
-    summed over a patch and averaged over the batch.
-    """
-    preset, base = preset_config(preset)
-    [vdsr, *_] = [c for c in depth(preset) if c.depth == max(d.depth for d in depth(preset))]
-    own = {
-        "architecture": "SRCNN 9-1-5", "init": "normal", "last_scale": 1.0, "patch_size": 33,
-        "overlap": 19, "learning_rate": 1e-4, "last_rate": 0.1, "weight_decay": 0.0,
-        "loss": "patch", "clipping": "none", "decay_epochs": 10_000,
-    }  # fmt: skip
-    if preset == "paper":  # they took 800 million patches, days; this is less than a tenth
-        own |= {"batch_size": 128, "epochs": 1000, "eval_epochs": 20}
-    base = replace(base, **own)
-    long = replace(base, architecture="SRCNN 9-5-5")
-    return [
-        replace(config, seed=seed)
-        for seed in range(SEEDS[preset])
-        for config in (
-            vdsr,
-            replace(base, scales=(3,)),
-            base,
-            replace(base, scales=(2,)),
-            replace(base, scales=(4,)),
-            replace(long, scales=(3,)),
-        )
-    ]
-
-
-def iterations(preset):
-    """Return runs of the paper's length, and of ten times that.
-
-    The residual network of Table 1 at its highest rate, which the paper has at 36.90 dB after a
-    tenth of its training.
-    """
-    preset, _ = preset_config(preset)
-    [base, *_] = residual(preset)
-    factor = 10 if preset in ("cpu", "paper") else 3
-    longer = replace(
-        base, epochs=factor * base.epochs, decay_epochs=factor * base.decay_epochs,
-        eval_epochs=1 if preset == "smoke" else factor,
-    )  # fmt: skip
-    return [
-        replace(config, seed=seed) for seed in range(SEEDS[preset]) for config in (base, longer)
-    ]
-
-
-def benchmark(preset):
-    """Return the networks of Table 3: the paper's recipe, and one of ten years later.
-
-    Both see the 291 images. The later recipe is Adam, its rate falling along a half cosine
-    from a two-hundredth of the paper's. The images of scikit-image show how training goes; the
-    last state is what is kept.
-    """
-    preset, base = preset_config(preset)
-    base = replace(base, eval_sets=("samples-test",))
-    if preset in ("cpu", "paper"):
-        base = replace(base, train_set="T91+BSD200", augment=preset == "paper")
-    adam = {"optimizer": "adam", "clipping": "none", "learning_rate": 5e-4, "weight_decay": 0.0}
-    later = replace(base, **adam)
-    if preset == "cpu":  # an epoch is seven times as long as T91's
-        base = replace(base, epochs=4, decay_epochs=1)
-        later = replace(later, epochs=3)
-    return [later, base]
-
-
-# Each is asked by the notebook of its name. They are run in this order: what answers the paper's
-# own tables first, and what takes hours last.
-STUDIES = {
-    "ablation_depth": depth,
-    "ablation_residual": residual,
-    "ablation_scales": scales,
-    "ablation_iterations": iterations,
-    "ablation_receptive_field": receptive_field,
-    "ablation_clipping": clipping,
-    "ablation_init": init,
-    "search_theta": theta,
-    "srcnn": srcnn,
-    "benchmark": benchmark,
-}
+# Each is shown by the notebook of its name. They are run in this order.
+STUDIES = {study.name: study for study in (
+    Study("search_theta", "What must be chosen that the paper does not say?", configs.settings,
+          _no_claim, images="BSD10"),
+    Study("noise", "How much does chance alone change a run?", configs.noise, _no_claim,
+          page=False),
+    Study("ablation_residual", "Does it help to predict only what bicubic lost?",
+          configs.residual, _residual),
+    Study("ablation_iterations", "How long was the paper's epoch?", configs.epoch, _no_claim),
+    Study("ablation_depth", "Do more layers help?", configs.depth, _depth),
+    Study("ablation_scales", "Can one network serve all scales?", configs.scales, _scales),
+    Study("ablation_clipping", "What does adjustable clipping do?", configs.clipping, _clipping),
+    Study("ablation_init", "Does it matter how the weights start, and whether there are biases?",
+          configs.init, _no_claim),
+    Study("ablation_receptive_field", "What is context worth?", configs.context, _context),
+    Study("srcnn", "Does the deep network overcome SRCNN's three limits?", configs.srcnn, _srcnn,
+          more=table3.border),
+    Study("benchmark", "How good is it on Table 3's images?", configs.benchmark, _benchmark,
+          images="samples-test", more=table3.scores),
+)}  # fmt: skip

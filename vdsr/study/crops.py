@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .data import load_images, luma
-from .evaluate import score, super_resolve
-from .imresize import imresize
-from .patches import degrade
-from .upscale import upscale, with_luma
+from ..data import load_images, luma
+from ..evaluate import score, super_resolve
+from ..imresize import imresize
+from ..patches import degrade
+from ..upscale import upscale, with_luma
 
 # What the book shows: image set, image, scale, and crop (left, top, width, height).
 FIGURES = {
@@ -84,7 +84,7 @@ def failure(scores, run):
     Parameters
     ----------
     scores : pandas.DataFrame
-        From `vdsr.benchmark.recorded`.
+        From `vdsr.study.table3.recorded`.
     run : str
         That trained the network.
 

@@ -1,24 +1,26 @@
 """Table 3: every method that can be run, on every image set, by the paper's protocol."""
 
-import json
-import os
-from dataclasses import asdict
 from time import monotonic
 
 import pandas as pd
 import torch
 from filelock import FileLock
-from safetensors.torch import save_file
 
-from . import runs
-from .data import fetch, load_images
-from .evaluate import evaluate
-from .experiments import benchmark, preset_config, srcnn
-from .model import load_matconvnet
-from .train import load_metadata
-from .upscale import PRETRAINED, load_pretrained
+from .. import machine, runs
+from ..config import run_id, settings_of
+from ..data import fetch, load_images
+from ..evaluate import evaluate
+from ..files import load_checkpoint, save_checkpoint, write_text
+from ..model import load_matconvnet
+from ..upscale import PRETRAINED, load_pretrained
+from .configs import benchmark, preset_config, srcnn
+from .paper import table
+from .probes import border_profile
+from .short import SHORT
 
+PAPERS_RECIPE = "VDSR, paper's recipe"
 AUTHORS = "weights/VDSR_Official.mat"
+PUBLIC = "short", "paper"  # presets whose images are the paper's
 SETS = ("Set5", "Set14", "B100", "Urban100")
 BY = ["method", "run", "dataset", "scale"]
 COLUMNS = [*BY, "image", "psnr", "ssim", "seconds", "commit", "torch", "device"]
@@ -37,25 +39,27 @@ def methods(preset):
         Name to a function of the scale that gives the config to be trained; or None, for what
         needs no training.
     """
-    preset, _ = preset_config(preset)
-    single = {c.scales: c for c in srcnn(preset) if c.architecture == "SRCNN 9-1-5" and not c.seed}
-    later, recipe = benchmark(preset)
-    table = {
+    short = preset == "short"
+    srcnns = [c for c in (SHORT["srcnn"] if short else srcnn(preset)) if "9-1-5" in c.architecture]
+    later, recipe = SHORT["benchmark"] if short else benchmark(preset)
+    # Its network for that scale alone, if there is one, else the one for all.
+    single = {c.scales: c for c in srcnns}
+    every = max(srcnns, key=lambda config: len(config.scales))
+    compared = {
         "bicubic": lambda scale: None,
-        "SRCNN, ours": lambda scale: single[(scale,)],
+        "SRCNN, ours": lambda scale: single.get((scale,), every),
         "VDSR, authors' weights": lambda scale: None,
-        "VDSR, paper's recipe": lambda scale: recipe,
+        PAPERS_RECIPE: lambda scale: recipe,
         "VDSR, later recipe": lambda scale: later,
     }
-    if preset not in ("cpu", "paper"):  # those run without a download
-        del table["VDSR, authors' weights"]
-    return table
+    if preset not in PUBLIC:  # the others run without a download
+        del compared["VDSR, authors' weights"]
+    return compared
 
 
 def trained(preset):
     """Return the configs of the networks among `methods`."""
-    _, base = preset_config(preset)
-    configs = [make(scale) for make in methods(preset).values() for scale in base.eval_scales]
+    configs = [make(scale) for make in methods(preset).values() for scale in (2, 3, 4)]
     return [config for config in configs if config]
 
 
@@ -79,14 +83,13 @@ def scores(preset, missing="train", record=False, deadline=None):
         A row a method × image set × scale × image: those, the run, psnr in dB, ssim, seconds,
         and the commit, torch and device that measured it. None of a network that diverged.
     """
-    preset, base = preset_config(preset)
     known = recorded()
     tables = []
-    for dataset in SETS if preset in ("cpu", "paper") else base.eval_sets:
+    for dataset in SETS if preset in PUBLIC else preset_config(preset)[1].eval_sets:
         for method, config_of in methods(preset).items():
-            for scale in base.eval_scales:
+            for scale in (2, 3, 4):
                 config = config_of(scale)
-                run = runs.run_id(config) if config else method
+                run = run_id(config) if config else method
                 rows = known[(known[BY] == [method, run, dataset, scale]).all(axis=1)]
                 late = deadline is not None and monotonic() > deadline
                 wanted = rows.empty and missing == "train" and not late
@@ -101,7 +104,7 @@ def scores(preset, missing="train", record=False, deadline=None):
 
 def recorded():
     """Return ``results/benchmark.csv``, of which ``results/README.md`` explains the columns."""
-    path = runs.ROOT / "results" / "benchmark.csv"
+    path = machine.ROOT / "results" / "benchmark.csv"
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     return pd.read_csv(path, dtype={"commit": str})
@@ -110,13 +113,34 @@ def recorded():
 def measure(model, dataset, scale):
     """Return `vdsr.evaluate`'s rows, timed warm, with the commit, torch and device."""
     images = load_images(dataset)
-    first = next(iter(images))
-    evaluate(model, {first: images[first]}, scale)
+    device = torch.device("cpu") if model is None else next(model.parameters()).device
+    # A GPU chooses its algorithms anew for each shape, a CPU once.
+    warm = images if device.type == "cuda" else dict([next(iter(images.items()))])
+    evaluate(model, warm, scale)
     rows = evaluate(model, images, scale).assign(dataset=dataset)
-    device = "cuda" if model is not None and next(model.parameters()).is_cuda else "cpu"
     return rows.assign(
-        commit=runs.commit()[0], torch=torch.__version__, device=runs.device_name(device)
+        commit=machine.commit()[0], torch=torch.__version__, device=machine.device_name(device)
     )
+
+
+def border(preset, missing):
+    """Return how well the network that ships predicts each ring of pixels inside a border.
+
+    Parameters
+    ----------
+    preset, missing
+        As in `scores`; with the paper's images it is recorded in ``results/border.csv``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        From `vdsr.study.probes.border_profile`, at ×3.
+    """
+    path = machine.ROOT / "results" / "border.csv"
+    if preset in PUBLIC and path.exists():
+        return pd.read_csv(path)
+    images = load_images("Set5" if preset in PUBLIC else "samples-test")
+    return border_profile(load_pretrained(), images, 3)
 
 
 def _model(method, config):
@@ -125,7 +149,7 @@ def _model(method, config):
         return None
     if config is None:
         model = load_matconvnet(fetch([AUTHORS])[0])
-    elif load_metadata(PRETRAINED).get("run") == runs.run_id(config):
+    elif load_checkpoint(PRETRAINED)[1].get("run") == run_id(config):
         model = load_pretrained()
     else:
         model = runs.train(config).model
@@ -133,11 +157,11 @@ def _model(method, config):
 
 
 def _write(rows):
-    path = runs.ROOT / "results" / "benchmark.csv"
+    path = machine.ROOT / "results" / "benchmark.csv"
     with FileLock(path.with_name(".lock")):
         table = pd.concat([recorded(), rows[COLUMNS]], ignore_index=True)
         table = table.drop_duplicates([*BY, "image"], keep="last")  # another process's, say
-        runs.write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def release(preset):
@@ -172,12 +196,45 @@ def release(preset):
     known = recorded()
     means = known[known.run == run.id].groupby(["dataset", "scale"]).psnr.mean()
     metadata = {
-        "run": run.id, "preset": preset, "config": asdict(best), "record": run.record,
+        "run": run.id, "preset": preset, "config": settings_of(best), "record": run.record,
         "validation": {"images": best.eval_sets, "psnr": round(score, 3)},
         "psnr": {f"{d} x{s:g}": round(v, 3) for (d, s), v in means.items()},
     }  # fmt: skip
-    part = PRETRAINED.with_suffix(".part")
-    tensors = {k: v.contiguous() for k, v in run.model.state_dict().items()}
-    save_file(tensors, part, {k: json.dumps(v) for k, v in metadata.items()})
-    os.replace(part, PRETRAINED)
+    save_checkpoint(PRETRAINED, run.model.state_dict(), metadata)
     return run.id
+
+
+def as_table3(scores, value):
+    """Return Table 3, our columns and the paper's.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `scores`.
+    value : {"psnr", "ssim", "seconds"}
+        Averaged over the images of a set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an image set × scale, a column a method under "the paper" or "measured here"; not
+        a number where it was not run.
+    """
+    reported = table("table3").pivot_table(value, ["dataset", "scale"], "method", sort=False)
+    ours = scores.pivot_table(value, ["dataset", "scale"], "method", sort=False)
+    both = {"measured here": ours, "the paper": reported}
+    if not set(ours.index) & set(reported.index):  # other images cannot be compared
+        del both["the paper"]
+    return pd.concat(both, axis=1)
+
+
+def whole(preset):
+    """Return whether every method has been measured on every image set at every scale."""
+    known = {tuple(row) for row in recorded()[BY].drop_duplicates().itertuples(index=False)}
+    cells = {
+        (method, run_id(config) if (config := config_of(scale)) else method, dataset, scale)
+        for method, config_of in methods(preset).items()
+        for dataset in SETS
+        for scale in (2, 3, 4)
+    }
+    return cells <= known

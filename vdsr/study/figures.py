@@ -126,7 +126,7 @@ def gradient_histogram(magnitudes):
     Parameters
     ----------
     magnitudes : pandas.DataFrame
-        From `vdsr.train.gradient_magnitudes`.
+        From `vdsr.study.probes.gradient_magnitudes`.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def border_curves(profile):
     Parameters
     ----------
     profile : pandas.DataFrame
-        From `vdsr.evaluate.border_profile`.
+        From `vdsr.study.probes.border_profile`.
 
     Returns
     -------
@@ -281,7 +281,7 @@ def layer_curves(magnitudes):
     Parameters
     ----------
     magnitudes : dict of str to tuple of ndarray, (D,)
-        Name to signal and gradient, from `vdsr.model.layer_magnitudes`.
+        Name to signal and gradient, from `vdsr.study.probes.layer_magnitudes`.
 
     Returns
     -------
@@ -376,7 +376,7 @@ def field_pictures(fields):
     Parameters
     ----------
     fields : dict of str to ndarray, (S, S)
-        Title to field, from `vdsr.model.gradient_field`.
+        Title to field, from `vdsr.study.probes.gradient_field`.
 
     Returns
     -------
