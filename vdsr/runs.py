@@ -107,7 +107,7 @@ def attempt(config, *, refresh=False, deadline=None):
     """
     identity = run_id(config)
     path = checkpoint(identity)
-    if not refresh and (run := recorded(config)) and not (lacks(run, config) and path.exists()):
+    if not refresh and (run := recorded(config)) and not can_add_scores(run, config):
         return run
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -208,10 +208,11 @@ def recorded(config):
     return Run(identity, config, history, record | {"trouble": ""})
 
 
-def lacks(run, config):
-    """Return whether a run's end is not scored on all that a config asks for."""
+def can_add_scores(run, config):
+    """Return whether a run's end lacks scores that a config asks for, and its weights are here."""
     last = run.history[run.history.step == run.history.step.max()]
-    return not set(config.scored) <= set(zip(last.dataset, last.scale, strict=True))
+    lacks = not set(config.scored) <= set(zip(last.dataset, last.scale, strict=True))
+    return lacks and bool(_load(checkpoint(run.id))[1].get("finished"))
 
 
 def in_trouble(config):

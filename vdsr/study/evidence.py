@@ -10,7 +10,7 @@ from .. import ledger, machine
 from ..config import TrainConfig, run_id
 from ..evaluate import evaluate
 from ..runs import train_all
-from . import configs
+from . import configs, paper, table3
 from .findings import Noise
 from .short import SHORT
 
@@ -77,12 +77,12 @@ class Evidence:
     @property
     def images(self):
         """The image set that answers."""
-        return self.study.images if self.preset in ("short", "paper") else "samples-test"
+        return self.study.images if self.public else "samples-test"
 
     @property
     def public(self):
         """Whether the images are the paper's, so that its numbers can stand beside ours."""
-        return self.preset in ("short", "paper")
+        return table3.public(self.preset)
 
     @property
     def rows(self):
@@ -106,8 +106,8 @@ class Evidence:
     @cached_property
     def bicubic(self):
         """Interpolation's PSNR in dB on the images, by scale."""
-        scales = sorted({scale for config in self.configs for scale in config.eval_scales})
-        return bicubic(self.images, scales)
+        scales = {scale for config in self.configs for scale in config.eval_scales}
+        return bicubic(self.images, sorted(scales | set(self.rows.scale)))
 
     @cached_property
     def more(self):
@@ -127,6 +127,29 @@ class Evidence:
     def caption(self):
         """What the runs are, in sentences: how many, how long, on what, with how many seeds."""
         return caption(self)
+
+    @property
+    def gains(self):
+        """The rows with the gain over bicubic interpolation in dB."""
+        return self.rows.assign(gain=self.rows.psnr - self.rows.scale.map(self.bicubic))
+
+    def beside(self, name, rows, by):
+        """Return one of the paper's tables with our rows beside it, where the images are its own.
+
+        Parameters
+        ----------
+        name : str
+            As `vdsr.study.paper.table` takes it.
+        rows : pandas.DataFrame
+            Ours: the columns of `by`, and psnr in dB; several rows of a kind are seeds.
+        by : list of str
+
+        Returns
+        -------
+        pandas.DataFrame
+            From `beside`.
+        """
+        return beside(rows if self.public else rows[:0], paper.table(name), by)
 
     def psnr(self, **chosen):
         """Return the PSNR of the final rows in which columns have the given values."""

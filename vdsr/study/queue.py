@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from functools import cache
+from math import gcd
 from time import monotonic
 
 import torch
@@ -35,22 +36,21 @@ def asked(names, preset, seeds=1):
     dict of str to TrainConfig
         By identity.
     """
-    wanted = [config for study in STUDIES.values() for config in study.runs(preset)]
-    union = {}
-    for config in wanted:
-        other = union.get(run_id(config), config)
-        union[run_id(config)] = replace(
-            config,
-            eval_sets=tuple(dict.fromkeys((*other.eval_sets, *config.eval_sets))),
-            eval_scales=tuple(sorted({*other.eval_scales, *config.eval_scales})),
-            eval_epochs=min(e for e in (other.eval_epochs, config.eval_epochs, 10**9) if e),
-            eval_steps=tuple(sorted({*other.eval_steps, *config.eval_steps})),
-        )
+    scoring = {}  # by identity of the first seed
+    for config in (config for study in STUDIES.values() for config in study.runs(preset)):
+        identity = run_id(replace(config, seed=0))
+        other = scoring.get(identity, {})
+        scoring[identity] = {
+            "eval_sets": (*dict.fromkeys((*other.get("eval_sets", ()), *config.eval_sets)),),
+            "eval_scales": (*sorted({*other.get("eval_scales", ()), *config.eval_scales}),),
+            "eval_epochs": gcd(other.get("eval_epochs", 0), config.eval_epochs),
+            "eval_steps": (*sorted({*other.get("eval_steps", ()), *config.eval_steps}),),
+        }
     chosen = [config for name in names for config in STUDIES[name].runs(preset)]
     if "benchmark" in names:
         chosen += table3.trained(preset)
     chosen += [replace(c, seed=seed) for seed in range(1, seeds) for c in chosen if c.seed == 0]
-    return {run_id(config): union.get(run_id(config), config) for config in chosen}
+    return {run_id(c): replace(c, **scoring[run_id(replace(c, seed=0))]) for c in chosen}
 
 
 def missing(configs):
@@ -59,8 +59,7 @@ def missing(configs):
     return {
         identity: config
         for identity, config in configs.items()
-        if identity not in known
-        or (runs.checkpoint(identity).exists() and runs.lacks(runs.recorded(config), config))
+        if identity not in known or runs.can_add_scores(runs.recorded(config), config)
     }
 
 

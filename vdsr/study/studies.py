@@ -79,6 +79,54 @@ def as_field(rows):
     return rows.assign(field=receptive_field(rows.depth, rows.dilation))
 
 
+def chosen_theta(evidence):
+    """Return the θ that the search's rule picks, or None until its runs are recorded.
+
+    The rule was written down before the runs: the highest gain on BSD10 at the end; and if others
+    come within 0.02 dB of it, the middle one of these, the smaller of two middle ones.
+    """
+    rows = evidence.final
+    reference = evidence.configs[0]
+    for name in ("loss", "init", "clipping", "depth"):
+        rows = rows[rows[name] == getattr(reference, name)]
+    psnr = rows.groupby("theta").psnr.mean()
+    if not {c.theta for c in evidence.configs if c.loss == reference.loss} <= set(psnr.index):
+        return None
+    close = sorted(psnr[psnr >= psnr.max() - 0.02].index)
+    return close[(len(close) - 1) // 2]
+
+
+def epoch_lengths(evidence):
+    """Return how many of our steps each of the paper's points at a constant rate is worth.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of the study of the epoch's length.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a point of the paper's that was reached: learning_rate, epoch, psnr in dB, step
+        (interpolated on a logarithmic axis), and their ratio, steps an epoch.
+    """
+    ours = evidence.rows[evidence.rows.schedule == "constant"]
+    lengths = []
+    for point in paper.table("figure4").itertuples():
+        curve = ours[ours.learning_rate == point.learning_rate].sort_values("step")
+        above = curve[curve.psnr >= point.psnr]
+        if above.empty or above.index[0] == curve.index[0]:
+            continue
+        after = above.iloc[0]
+        before = curve[curve.step < after.step].iloc[-1]
+        share = (point.psnr - before.psnr) / (after.psnr - before.psnr)
+        step = before.step * (after.step / before.step) ** share
+        row = {"learning_rate": point.learning_rate, "epoch": point.epoch, "psnr": point.psnr}
+        lengths.append(row | {"step": step, "steps an epoch": step / point.epoch})
+    columns = ["learning_rate", "epoch", "psnr", "step", "steps an epoch"]
+    return pd.DataFrame(lengths, columns=columns)
+
+
 def _no_claim(e):
     """Answer a question that the paper claims nothing about."""
     return []

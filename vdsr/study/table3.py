@@ -20,10 +20,19 @@ from .short import SHORT
 
 PAPERS_RECIPE = "VDSR, paper's recipe"
 AUTHORS = "weights/VDSR_Official.mat"
-PUBLIC = "short", "paper"  # presets whose images are the paper's
 SETS = ("Set5", "Set14", "B100", "Urban100")
 BY = ["method", "run", "dataset", "scale"]
 COLUMNS = [*BY, "image", "psnr", "ssim", "seconds", "commit", "torch", "device"]
+
+
+def public(preset):
+    """Return whether a preset's images are the paper's."""
+    return preset == "short" or preset_config(preset)[0] == "paper"
+
+
+def authors():
+    """Return the network of the weights that the paper's authors published."""
+    return load_matconvnet(*fetch([AUTHORS]))
 
 
 def methods(preset):
@@ -52,7 +61,7 @@ def methods(preset):
         PAPERS_RECIPE: lambda scale: recipe,
         "VDSR, later recipe": lambda scale: later,
     }
-    if preset not in PUBLIC:  # the others run without a download
+    if not public(preset):  # the others run without a download
         del compared["VDSR, authors' weights"]
     return compared
 
@@ -85,7 +94,7 @@ def scores(preset, missing="train", record=False, deadline=None):
     """
     known = recorded()
     tables = []
-    for dataset in SETS if preset in PUBLIC else preset_config(preset)[1].eval_sets:
+    for dataset in SETS if public(preset) else preset_config(preset)[1].eval_sets:
         for method, config_of in methods(preset).items():
             for scale in (2, 3, 4):
                 config = config_of(scale)
@@ -137,9 +146,9 @@ def border(preset, missing):
         From `vdsr.study.probes.border_profile`, at ×3.
     """
     path = machine.ROOT / "results" / "border.csv"
-    if preset in PUBLIC and path.exists():
+    if public(preset) and path.exists():
         return pd.read_csv(path)
-    images = load_images("Set5" if preset in PUBLIC else "samples-test")
+    images = load_images("Set5" if public(preset) else "samples-test")
     return border_profile(load_pretrained(), images, 3)
 
 
@@ -148,7 +157,7 @@ def _model(method, config):
     if method == "bicubic":
         return None
     if config is None:
-        model = load_matconvnet(fetch([AUTHORS])[0])
+        model = authors()
     elif load_checkpoint(PRETRAINED)[1].get("run") == run_id(config):
         model = load_pretrained()
     else:
