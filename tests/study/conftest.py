@@ -11,6 +11,9 @@ from vdsr.study.findings import Noise
 from vdsr.study.studies import STUDIES
 from vdsr.train import Trainer
 
+# The chance of a run: two single ones differ by up to 0.08 dB.
+CHANCE = Noise(0.02, 4)
+
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
@@ -50,7 +53,7 @@ def row():
 def evidence():
     """Return a function that makes the evidence of a study from rows of histories."""
 
-    def make(name, rows, preset="paper", noise=Noise(0.02, 4), **known):
+    def make(name, rows, preset="paper", noise=CHANCE, **known):
         study = STUDIES[name]
         columns = [*ledger.COLUMNS["scores"], "tflop", *(f.name for f in ledger.SETTINGS)]
         table = pd.DataFrame(rows, columns=columns)
