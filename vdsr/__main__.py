@@ -43,7 +43,9 @@ def main(arguments=None):
     commands.add_parser(
         "release", help="make the benchmark's best run, by validation, the network that ships"
     )
-    commands.add_parser("ledger", help="check the tables of recorded runs, line by line")
+    command = commands.add_parser("ledger", help="check the tables of recorded runs")
+    command.add_argument("--check", action="store_true", required=True,
+                         help="line by line; says what is wrong with file, line and remedy")  # fmt: skip
     commands.add_parser("bench", help="time a training step against the machine's own speed")
     options = parser.parse_args(arguments)
     try:

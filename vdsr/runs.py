@@ -255,10 +255,10 @@ def _provenance(trainer):
         "arithmetic": "bf16" if trainer.bf16 else "float32",
     }  # fmt: skip
     before = trainer.record
-    joined = {
-        k: f"{before[k]} then {v}" if not str(before.get(k, v)).endswith(v) else before.get(k, v)
-        for k, v in now.items()
-    }
+    joined = {}
+    for key, value in now.items():
+        origins = before[key].split(" then ") if key in before else []
+        joined[key] = " then ".join(origins if origins[-1:] == [value] else [*origins, value])
     return joined | {"trouble": before.get("trouble") or trouble}
 
 
