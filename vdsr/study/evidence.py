@@ -85,9 +85,18 @@ class Evidence:
         return table3.public(self.preset)
 
     @property
+    def scales(self):
+        """The scales that the study asks for, ascending."""
+        return sorted({scale for config in self.configs for scale in config.eval_scales})
+
+    @property
     def rows(self):
-        """The histories' rows of the image set that answers."""
-        return self.histories[self.histories.dataset == self.images]
+        """The histories' rows of the image set that answers, at the scales the study asks for.
+
+        Runs that it shares may have been scored on more for others.
+        """
+        known = self.histories
+        return known[(known.dataset == self.images) & known.scale.isin(self.scales)]
 
     @property
     def final(self):
@@ -106,8 +115,7 @@ class Evidence:
     @cached_property
     def bicubic(self):
         """Interpolation's PSNR in dB on the images, by scale."""
-        scales = {scale for config in self.configs for scale in config.eval_scales}
-        return bicubic(self.images, sorted(scales | set(self.rows.scale)))
+        return bicubic(self.images, self.scales)
 
     @cached_property
     def more(self):

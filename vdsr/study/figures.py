@@ -352,7 +352,9 @@ def layer_curves(magnitudes):
             curve = curves[which]
             style = {"marker": marker, "linestyle": line, "color": colour, "ms": 4}
             axis.semilogy(range(1, len(curve) + 1), curve, label=name, **style)
-        axis.set(title=title, xlabel="layer", ylabel="root mean square" if which == 0 else "")
+        # What SRCNN's weights leave of a signal would fill forty decades, and the rest be one line.
+        label = "root mean square" if which == 0 else ""
+        axis.set(title=title, xlabel="layer", ylabel=label, ylim=(1e-4, 1e2))
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

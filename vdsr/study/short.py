@@ -29,7 +29,7 @@ SHORT = {
         for kind in (True, False)
     ],
     "ablation_scales": [
-        replace(_FIVE, scales=subset, seed=seed)
+        replace(_FIVE, scales=subset, seed=seed, eval_scales=(1.5, 2, 2.5, 3, 3.5, 4))
         for seed in range(3)
         for subset in ((2, 3, 4), (3,), (2,), (4,), (2, 3), (2, 4), (3, 4))
     ],

@@ -238,7 +238,7 @@ def _clipping(e):
         rows = final(e.histories)
         rows = rows[(rows.clipping == kind) & (rows.learning_rate == rate)]
         choice = rows[rows.dataset == "BSD10"].groupby("theta").psnr.mean()
-        rows = rows[rows.dataset == e.images]
+        rows = rows[(rows.dataset == e.images) & rows.scale.isin(e.scales)]
         if len(choice.dropna()):
             rows = rows[rows.theta == choice.idxmax()]
         return rows.groupby("run").psnr.agg(lambda values: values.mean(skipna=False))
