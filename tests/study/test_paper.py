@@ -1,48 +1,43 @@
 import pytest
 
-from vdsr import experiments, paper, runs, train_all
-from vdsr.train import TrainConfig
+from vdsr.study import paper, probes
 
 
-def test_paper_tables():
+def test_tables():
     figure = paper.table("figure3").set_index(["scale", "depth"]).psnr
     assert figure[2, 20] == 37.06
+    assert {*figure.index.get_level_values("depth")} == {*range(5, 21)}
     table = paper.table("table3").set_index(["dataset", "scale", "method"])
     assert table.psnr["Set5", 2, "VDSR"] == 37.53
     assert len(table) == 4 * 3 * 6
+    assert len(paper.table("table1")) == 3 * 2 * 4
+    assert len(paper.table("table2")) == 3 * 8
 
 
-def test_default_is_what_the_recorded_search_allows():
-    """Near the best at all scales: nearer than one seed can tell."""
-    histories = train_all(experiments.theta("cpu"), missing="skip")
-    scores = paper.final(histories[histories.depth == 5])
-    varied = ["loss", "theta", "clipping", "init", "last_scale"]
-    psnr = scores.groupby(varied).psnr.mean()
-    kept = psnr[tuple(getattr(TrainConfig(), name) for name in varied)]
-    assert kept > psnr.xs("adjustable", level="clipping").max() - 0.05
+@pytest.mark.parametrize("name", paper.TABLES)
+def test_tables_are_whole(name):
+    table = paper.table(name)
+    assert table.notna().all(axis=None)
+    assert not table.drop(columns=[c for c in ("psnr", "ssim", "seconds") if c in table]
+                          ).duplicated().any()  # fmt: skip
+    assert table.psnr.between(19, 40).all()
 
 
-def test_readmes_table_is_the_ledgers():
-    readme = (runs.ROOT / "README.md").read_text()
-    histories = {p: train_all(experiments.depth(p), missing="skip") for p in ("cpu", "paper")}
-    assert paper.with_table(readme, histories) == readme
-    seed = histories["cpu"].copy()
-    seed["psnr"] += 1
-    assert paper.with_table(readme, histories | {"cpu": seed}) != readme
-
-
-def test_readmes_table_shows_mean_spread_and_gaps(histories):
-    rows = [["a", 5, 0, 9, "Set5", 2, 36.0], ["b", 5, 1, 9, "Set5", 2, 36.2]]
-    text = paper.with_table("top <!-- table -->old<!-- /table --> end", {"x": histories(*rows)})
-    assert "| depth 5, ×2 | 36.45 | 36.10 ± 0.14 (2 seeds) |" in text
-    assert "| depth 20, ×4 | 30.95 | not run |" in text
-    assert text.startswith("top")
-    assert text.endswith(" end")
-    assert "old" not in text
+def test_what_the_paper_prints_twice_is_one_number():
+    """Figure 4's tenth epoch is Table 1's, and Table 2's last row is Figure 3's last depth."""
+    by = ["learning_rate", "epoch"]
+    table1 = paper.table("table1")
+    table1 = table1[(table1.network == "residual") & (table1.epoch == 10)].set_index(by).psnr
+    figure4 = paper.table("figure4").set_index(by).psnr
+    assert (figure4.loc[:, 10] == table1.droplevel("epoch")).all()
+    assert (figure4.loc[:, 1] < figure4.loc[:, 10]).all()
+    table2 = paper.table("table2").set_index(["train_scales", "test_scale"]).psnr["2,3,4"]
+    figure3 = paper.table("figure3").set_index(["depth", "scale"]).psnr[20]
+    assert [*table2] == [*figure3] == [37.06, 33.27, 30.95]
 
 
 def test_two_readings_of_9960_iterations():
-    budget = paper.iteration_budget(7_992)
+    budget = probes.iteration_budget(7_992)
     total, epoch = budget.loc["9,960 in all"], budget.loc["9,960 an epoch"]
     assert total["patches an epoch"] == 7_968
     assert epoch["patches an epoch"] == 80 * 7_968
