@@ -4,11 +4,12 @@
 # make study   trains what the studies still lack: HOURS=3 for a limit, SEEDS=3 for more seeds
 # make publish shows what is recorded: executes the notebooks, renews the README's table
 # make bench   measures the speed of a training step on this machine
+# make gpu-check tries training, resuming and scoring on a GPU, and measures its speed
 # make lint    checks code and notebooks
 # make links   checks the book's links to the outside, which needs a network
 # make clean   removes what was built; neither the environment nor any result
 
-.PHONY: book test test-all study publish bench lint links clean
+.PHONY: book test test-all study publish bench gpu-check lint links clean
 HOURS :=
 SEEDS := 1
 
@@ -36,6 +37,10 @@ publish: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/vdsr bench
+
+gpu-check: .venv/installed
+	$(BIN)/python -m pytest -m gpu -ra
+	$(BIN)/python -m vdsr bench
 
 lint: .venv/installed
 	$(BIN)/ruff check

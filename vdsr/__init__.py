@@ -4,7 +4,7 @@ from .config import TrainConfig
 from .data import load_images
 from .evaluate import evaluate
 from .imresize import imresize
-from .model import SRCNN, VDSR, load_matconvnet, receptive_field
+from .model import SRCNN, VDSR, from_state_dict, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
 from .upscale import load_pretrained, upscale
 
@@ -15,6 +15,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "evaluate",
+    "from_state_dict",
     "imresize",
     "load_images",
     "load_matconvnet",

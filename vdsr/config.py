@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from math import cos, inf, isfinite, pi
+from math import cos, pi
 from numbers import Real
 from typing import Literal, get_args
 
@@ -20,7 +20,7 @@ ARCHITECTURES = {
 }
 
 
-def _number(default, low, high=inf, *, above=False, **metadata):
+def _number(default, low, high, *, above=False, **metadata):
     """Return a field that holds a number from `low`, itself excluded if `above`, to `high`."""
     return field(default=default, metadata={"low": low, "high": high, "above": above, **metadata})
 
@@ -49,41 +49,41 @@ class TrainConfig:
     bias: bool = True  # the authors' released weights have them, the text is silent
     dilation: int = _number(1, 1, 100)  # ours, to widen the field alone
     init: Literal["fan_in", "fan_out", "normal"] = "fan_out"  # §5.2 names He et al., not the fan
-    last_scale: float = _number(0.1, 0)  # ours: factor on the last layer's initial weights
+    last_scale: float = _number(0.1, 0, 1e6)  # ours: factor on the last layer's initial weights
 
     # The patches.
     train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
     scales: tuple[float, ...] = (2, 3, 4)  # §3.2
     augment: bool = False  # §5.1: rotation and flip, with the 291 images
     patch_size: int = _number(41, 1, 10_000)  # §3.2
-    overlap: int = _number(0, 0)  # §3.2: pixels that neighbouring patches share
-    batch_size: int = _number(64, 1)  # §3.2
+    overlap: int = _number(0, 0, 10_000)  # §3.2: pixels that neighbouring patches share
+    batch_size: int = _number(64, 1, 10**9)  # §3.2
 
     # The schedule, in epochs or in steps.
-    epochs: int | None = _number(80, 1)  # §5.2
-    steps: int | None = _number(None, 1)  # ours: the length in steps, where epochs is None
-    decay_epochs: int | None = _number(20, 1)  # §5.2: the rate is divided by 10 this often
+    epochs: int | None = _number(80, 1, 10**9)  # §5.2
+    steps: int | None = _number(None, 1, 10**9)  # ours: the length in steps, where epochs is None
+    decay_epochs: int | None = _number(20, 1, 10**9)  # §5.2: the rate is divided by 10 this often
     schedule: Literal["decay", "constant", "cosine"] = "decay"  # §5.2; cosine: half a wave to 0
 
     # The update.
     optimizer: Literal["sgd", "adam", "muon"] = "sgd"  # §3.2
-    learning_rate: float = _number(0.1, 0, above=True)  # §5.2
-    last_rate: float = _number(1.0, 0, above=True)  # factor on the last layer's learning rate
-    adam_rate: float = _number(1e-3, 0, above=True)  # ours: of what Muon leaves to Adam
+    learning_rate: float = _number(0.1, 0, 1e38, above=True)  # §5.2
+    last_rate: float = _number(1.0, 0, 1e6, above=True)  # factor on the last layer's learning rate
+    adam_rate: float = _number(1e-3, 0, 1e6, above=True)  # ours: of what Muon leaves to Adam
     momentum: float = _number(0.9, 0, 0.9999)  # §3.2
     weight_decay: float = _number(1e-4, 0, 1e3)  # §3.2
     error: Literal["squared", "absolute"] = "squared"  # §3.2
     loss: Literal["sum", "patch", "pixel"] = "patch"  # ours: what half the squared error is over
     clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2
-    theta: float = _number(3e-5, 0, above=True)  # ours: bound of a step, of an entry, of the norm
+    theta: float = _number(3e-5, 0, 1e30, above=True)  # ours: of a step, an entry, the norm
     precision: Literal["auto", "bf16", "float32"] = "auto"  # ours: bf16 where it is faster
     seed: int = _number(0, 0, 2**63 - 1)
-    recipe: int = RECIPE  # number of the training code's meaning; older ones can only be shown
+    recipe: int = _number(RECIPE, 1, RECIPE)  # of the training code; older ones only show
 
     # What is scored: no part of the identity.
     eval_sets: tuple[str, ...] = _scoring(("Set5",))
     eval_scales: tuple[float, ...] = _scoring((2, 3, 4))
-    eval_epochs: int = _scoring(1, low=0, high=inf, above=False)  # how often; 0 is never
+    eval_epochs: int = _scoring(1, low=0, high=10**9)  # how often; 0 is never
     eval_steps: tuple[int, ...] = _scoring(())  # at these steps as well; the end always is
 
     def __post_init__(self):
@@ -114,14 +114,26 @@ class TrainConfig:
                 f"optimizer must be 'sgd' or 'adam' for {self.label}: "
                 f"'muon' needs a VDSR with hidden layers"
             )
-        if self.schedule == "decay" and self.epochs is not None:
-            decays = (self.epochs - 1) // self.decay_epochs
-            smallest = self.learning_rate * 0.1**decays
-            if smallest < 1e-30 or self.theta / smallest > 1e30:
-                raise ValueError(
-                    f"decay_epochs must be larger or epochs smaller: dividing the learning rate "
-                    f"by 10 {decays} times leaves {smallest:g}, too small for float32"
-                )
+        _, *sides = self.architecture.replace("-", " ").split()
+        field = 1 + sum(int(side) - 1 for side in sides)
+        if self.patch_size < field:
+            raise ValueError(
+                f"patch_size must be at least {field} for {self.architecture}, "
+                f"which trains without padding, got {self.patch_size!r}"
+            )
+        self.check_rates(1 if self.epochs else self.steps)
+
+    def check_rates(self, steps_per_epoch):
+        """Raise a ValueError if float32 cannot hold the learning rates of all steps."""
+        largest = self.learning_rate * max(1.0, self.last_rate)
+        last = self.rate_factor(self.total_steps(steps_per_epoch) - 1, steps_per_epoch)
+        smallest = self.learning_rate * min(1.0, self.last_rate) * last
+        if largest > 1e38 or smallest < 1e-30 or self.theta / smallest > 1e30:
+            raise ValueError(
+                f"learning_rate must stay in the range of float32, and theta over it, too, but "
+                f"it goes from {largest:g} to {smallest:g}; for a schedule of 'decay', a larger "
+                f"decay_epochs or a shorter training helps"
+            )
 
     @property
     def label(self):
@@ -157,7 +169,7 @@ class TrainConfig:
         """Return the steps after which the network is scored, ascending, the last among them."""
         total = self.total_steps(steps_per_epoch)
         regular = range(0, total, self.eval_epochs * steps_per_epoch) if self.eval_epochs else ()
-        return sorted({*regular, *self.eval_steps, total} & set(range(1, total + 1)))
+        return sorted(step for step in {*regular, *self.eval_steps, total} if 1 <= step <= total)
 
 
 def run_id(config):
@@ -198,16 +210,17 @@ def _checked(each, value):
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise ValueError(f"{each.name} must be a tuple, got {value!r}")
         return tuple(_element(each.name, kinds[0], one) for one in value) or _empty(each)
-    whole = each.type is not float
-    if isinstance(value, bool) or not isinstance(value, Real) or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{each.name} must be {kind}, got {value!r}")
-    low, high = rules.get("low", -inf), rules.get("high", inf)
-    if not isfinite(value) or not low <= value <= high or (rules.get("above") and value == low):
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{each.name} must be a number, got {value!r}")
+    low, high = rules["low"], rules["high"]
+    if not low <= value <= high or (rules.get("above") and value == low):  # nor is NaN between
         least = "above" if rules.get("above") else "at least"
-        most = f" and at most {high:g}" if isfinite(high) else ""
-        raise ValueError(f"{each.name} must be {least} {low:g}{most}, got {value!r}")
-    return int(value) if whole else float(value)
+        raise ValueError(f"{each.name} must be {least} {low:g} and at most {high:g}, got {value!r}")
+    if each.type is float:
+        return float(value)
+    if value != int(value):
+        raise ValueError(f"{each.name} must be a whole number, got {value!r}")
+    return int(value)
 
 
 def _element(name, kind, value):
@@ -216,8 +229,8 @@ def _element(name, kind, value):
         if not isinstance(value, str):
             raise ValueError(f"{name} must be names, got {value!r}")
         return value
-    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value) or value < 1:
-        raise ValueError(f"{name} must be numbers of at least 1, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value <= 10**9:
+        raise ValueError(f"{name} must be numbers from 1 to 1e+09, got {value!r}")
     if kind is int and value != int(value):
         raise ValueError(f"{name} must be whole numbers, got {value!r}")
     return int(value) if value == int(value) else float(value)

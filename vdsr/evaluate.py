@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from math import ceil
 from time import perf_counter
 
@@ -76,9 +77,29 @@ def super_resolve(model, ilr):
         return model(x)[0, 0].double().cpu().numpy() * 255
 
 
+@contextmanager
 def ieee_float32():
-    """Return a context in which cuDNN keeps float32 products whole, not rounded to TF32."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    """Keep float32 products whole in a block, rounded to neither TF32 nor bfloat16.
+
+    Whatever the caller has chosen, by either of torch's interfaces, holds again after it; torch's
+    own ``cudnn.flags`` fails where the newer one was used, and switches ``benchmark`` off.
+    """
+    backends = torch.backends
+    products = (
+        backends.cudnn.conv,
+        backends.cuda.matmul,
+        backends.mkldnn.conv,
+        backends.mkldnn.matmul,
+    )
+    chosen = [(product, product.fp32_precision) for product in products]
+    rounding = [each for each in chosen if each[1] not in ("none", "ieee")]
+    try:
+        for product, _ in rounding:
+            product.fp32_precision = "ieee"
+        yield
+    finally:
+        for product, precision in rounding:
+            product.fp32_precision = precision
 
 
 def similarity(hr, sr):

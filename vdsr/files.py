@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -22,14 +23,15 @@ def replacing(path):
     Parameters
     ----------
     path : path-like
-        Need not exist; its folder is made if it is missing.
+        Need not exist; its folder is made if it is missing. Links are followed, and the mode of
+        a file that is replaced is kept.
 
     Yields
     ------
     pathlib.Path
         A file of a name that nobody can foresee. It is removed if the block fails.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
@@ -38,7 +40,8 @@ def replacing(path):
         yield part
         mask = os.umask(0)
         os.umask(mask)
-        part.chmod(0o666 & ~mask)  # what open() would have given it
+        # What open() would have left or given it.
+        part.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~mask)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -81,23 +84,21 @@ def load_checkpoint(path):
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file, or it cannot be opened.
     DamagedFile
         If it is not what was written.
     """
+    with open(path, "rb"):  # what cannot be opened is not damaged
+        pass
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             text = file.metadata() or {}
         if text.pop("digest", None) != _digest(tensors, text):
-            raise DamagedFile(f"{path} is damaged: its contents do not match its own digest")
+            raise ValueError("its contents do not match its own digest")
         return tensors, {k: json.loads(v) for k, v in text.items()}
-    except FileNotFoundError:
-        raise
     except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, DamagedFile):
-            raise
         raise DamagedFile(f"{path} is damaged: {error}") from error
 
 
@@ -106,5 +107,5 @@ def _digest(tensors, text):
     digest = hashlib.sha256(json.dumps(sorted(text.items())).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -153,7 +153,13 @@ def _finish():
 
 def _text(name):
     path = _path(name)
-    return path.read_bytes().decode("utf-8") if path.exists() else None
+    if not path.exists():
+        return None
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _refuse(name, data.count(b"\n", 0, error.start) - 1, "the text is not UTF-8")
 
 
 def _as_text(table):

@@ -39,6 +39,8 @@ def commit():
         reason = "git is not installed"
     except subprocess.CalledProcessError as error:
         reason = f"git says: {(error.stderr.strip().splitlines() or [error])[0]}"
+        if "dubious ownership" in reason:
+            reason += f"; git config --global --add safe.directory {CLONE} trusts it, or else"
     if copied := os.environ.get("VDSR_COMMIT"):
         return copied, ""
     return "unknown", f"{reason}; set VDSR_COMMIT to the commit that {CLONE} is a copy of"
@@ -46,7 +48,10 @@ def commit():
 
 def _git(*arguments):
     command = ["git", "-C", str(CLONE), *arguments]
-    return subprocess.run(command, text=True, capture_output=True, check=True).stdout.strip()
+    done = subprocess.run(
+        command, text=True, capture_output=True, check=True, env=os.environ | {"LC_ALL": "C"}
+    )
+    return done.stdout.strip()
 
 
 def device_name(device):

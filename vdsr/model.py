@@ -163,6 +163,58 @@ def step_operations(model, batch, side):
     return 2 * batch * (3 * sum(counts) - counts[0])
 
 
+def from_state_dict(tensors):
+    """Build a VDSR from a state dict in this package's layout, or in that of most public code.
+
+    Nothing is unpickled here: a ``.pth`` file's state dict is what
+    ``torch.load(path, weights_only=True)`` returns, or an entry of it, such as
+    ``["state_dict"]`` or ``["model"]``.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        ``layers.0.weight``, ``layers.2.weight`` and so on, of every convolution; or
+        ``input.weight``, ``residual_layer.0.conv.weight`` and so on, ``output.weight``. All have
+        a ``bias`` beside them, or none has. A ``module.`` before the names is dropped. Kernels
+        are (width, 1, 3, 3), (width, width, 3, 3), (1, width, 3, 3).
+
+    Returns
+    -------
+    VDSR
+        In float32 and evaluation mode. Depth, width and biases are those of the weights; they
+        do not tell whether the input is added to the output, as it is in the paper and here.
+
+    Raises
+    ------
+    ValueError
+        If the tensors are anything else.
+    """
+    try:
+        named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+        if "input.weight" in named:
+            depth = sum(name.endswith(".weight") for name in named)
+            places = {"input": 0, "output": depth - 1}
+            places |= {f"residual_layer.{i}.conv": i + 1 for i in range(depth - 2)}
+            split = {name: name.rpartition(".") for name in named}
+            named = {
+                f"layers.{2 * places[layer]}.{kind}": named[name]
+                for name, (layer, _, kind) in split.items()
+            }
+        depth = sum(name.endswith(".weight") for name in named)
+        model = VDSR(depth, len(named["layers.0.weight"]), bias="layers.0.bias" in named)
+        model.load_state_dict(named)
+        for name, tensor in named.items():
+            if not (tensor.is_floating_point() and tensor.isfinite().all()):
+                raise ValueError(f"{name} has values that are no finite floats")
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"tensors must be a VDSR's state dict, with layers.0.weight, layers.2.weight, ... or "
+            f"input.weight, residual_layer.0.conv.weight, ..., output.weight, and a bias for all "
+            f"or none; {' '.join(str(error).split())}"
+        ) from error
+    return model.eval()
+
+
 def load_matconvnet(path):
     """Load weights that MatConvNet saved, such as those the authors released, into a VDSR.
 

@@ -17,8 +17,8 @@ def clip_(parameters, kind, theta, learning_rate):
         ``"adjustable"``: each value to ±θ/γ (Kim et al. 2016, §3.2). ``"value"``: each value to
         ±θ. ``"norm"``: all gradients together to a Euclidean norm of at most θ.
     theta : float
-    learning_rate : float
-        γ, the one in force.
+    learning_rate : float or Tensor, ()
+        γ, the one in force; on the device, if it is to be part of no CUDA graph.
 
     Returns
     -------
@@ -31,7 +31,11 @@ def clip_(parameters, kind, theta, learning_rate):
         return (clip_grad_norm_(parameters, theta) > theta).float()
     bound = theta / learning_rate if kind == "adjustable" else theta
     share = (torch.cat([p.grad.flatten() for p in parameters]).abs() > bound).float().mean()
-    clip_grad_value_(parameters, bound)
+    if isinstance(bound, torch.Tensor):  # torch's own function would wait for its value
+        for p in parameters:
+            p.grad.clamp_(-bound, bound)
+    else:
+        clip_grad_value_(parameters, bound)
     return share
 
 
@@ -126,7 +130,10 @@ def make_optimizers(config, model):
         rest = [p for conv in (first, *hidden) for p in conv.parameters()]
     groups = [group(rest, base), group([*last.parameters()], base * config.last_rate)]
     if config.optimizer == "sgd":
-        sgd = torch.optim.SGD(groups, momentum=config.momentum, weight_decay=decay)
+        # The fused one alone takes a rate that lies on the device without waiting for its value.
+        sgd = torch.optim.SGD(
+            groups, momentum=config.momentum, weight_decay=decay, fused=on_device or None
+        )
         for each in (p for g in groups for p in g["params"]):
             sgd.state[each]["momentum_buffer"] = torch.zeros_like(each)
         return [sgd]

@@ -235,8 +235,8 @@ def _load(path):
     """
     try:
         tensors, metadata = load_checkpoint(path)
-        if metadata.get("run") not in (None, path.stem):
-            raise DamagedFile(f"{path} is the checkpoint of run {metadata['run']}")
+        if metadata.get("run") != path.stem:
+            raise DamagedFile(f"{path} is the checkpoint of run {metadata.get('run')}")
         return tensors, metadata
     except FileNotFoundError:
         return {}, {}

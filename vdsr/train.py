@@ -74,6 +74,7 @@ class Trainer:
                 f"{config.train_set} gives {len(self.patches)} patches, "
                 f"fewer than one batch of {config.batch_size}"
             )
+        config.check_rates(self.steps_per_epoch)
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.eval_steps = config.eval_steps_in(self.steps_per_epoch)
 
@@ -274,7 +275,8 @@ class Trainer:
         hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
         loss = _error(self.config.error, hr - sr) / self.pixels
         loss.backward()
-        clipped = clip_(self.parameters, self.config.clipping, self.config.theta, self.rate)
+        rate = self.optimizers[0].param_groups[0]["lr"]  # a number, or where it is on the device
+        clipped = clip_(self.parameters, self.config.clipping, self.config.theta, rate)
         for optimizer in self.optimizers:
             optimizer.step()
         measured = torch.stack([loss.detach(), clipped])[:, None]

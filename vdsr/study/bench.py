@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from ..config import TrainConfig
+from ..evaluate import ieee_float32
 from ..model import VDSR
 from ..train import Trainer
 
@@ -62,6 +63,7 @@ def _plain_loop(patches, device):
     pairs = TensorDataset(patches.hr.cpu().view(shape), patches.ilr.cpu().view(shape))
     batches = cycle(DataLoader(pairs, BATCH, shuffle=True, drop_last=True))
 
+    @ieee_float32()  # torch would round to TF32 by itself
     def step():
         hr, ilr = (t.to(device) for t in next(batches))
         optimizer.zero_grad()
