@@ -1,13 +1,32 @@
 """Training pairs: 41×41 patches of ground truth and of its bicubic blur, kept on the device."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .checks import numbers, real, shown, whole
 from .data import load_images, luma
 from .imresize import imresize
+
+
+def as_ratio(scale):
+    """Return a scale as a fraction in lowest terms, the nearest with a denominator up to 100.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is below 1 or not finite.
+    """
+    must = "a number of at least 1, such as 2 or 2.5"
+    number = real("scale", scale, must)
+    if number < 1:
+        raise ValueError(f"scale must be {must}, got {scale!r}")
+    return Fraction(number).limit_denominator(100)
 
 
 def degrade(hr, scale):
@@ -19,7 +38,8 @@ def degrade(hr, scale):
         Ground truth.
     scale : float
         The factor, 2 or 2.5, say. Height and width are cropped to multiples of its
-        numerator as a fraction in lowest terms (2 for 2, 5 for 2.5).
+        numerator as a fraction in lowest terms (2 for 2, 5 for 2.5), the nearest fraction
+        with a denominator up to 100.
 
     Returns
     -------
@@ -29,16 +49,40 @@ def degrade(hr, scale):
 
     Raises
     ------
+    TypeError
+        If `hr` is no array of real numbers, or `scale` no number.
     ValueError
-        If `scale` is below 1 or the image too small to be divided by it.
+        If `hr` is not (H, W), `scale` below 1, or the image too small to be divided by it.
     """
-    ratio = Fraction(scale).limit_denominator(100)
+    ratio = as_ratio(scale)
+    hr = numbers("hr", hr, "an array of real numbers, (H, W)")
+    if hr.ndim != 2:
+        raise ValueError(f"hr must be an array of real numbers, (H, W), got shape {hr.shape}")
     height, width = (n // ratio.numerator * ratio.numerator for n in hr.shape)
-    if ratio < 1 or min(height, width) == 0:
-        raise ValueError(f"a {hr.shape[0]}×{hr.shape[1]} image cannot be scaled by 1/{scale}")
+    if min(height, width) == 0:
+        raise ValueError(
+            f"hr cannot be scaled by 1/{scale}: it must have at least {ratio.numerator} pixels a "
+            f"side, the numerator of {ratio}, got {hr.shape[0]}×{hr.shape[1]}; take a larger "
+            f"image, or a scale with a smaller numerator, such as 2 or 2.5 = 5/2"
+        )
     hr = hr[:height, :width]
     lr = imresize(hr, shape=(int(height / ratio), int(width / ratio)))
     return hr, imresize(lr, shape=hr.shape)
+
+
+def degrade_image(name, image, scale):
+    """Do as `degrade` with an image's luminance, and let errors name the image.
+
+    Parameters
+    ----------
+    name : str
+    image : ndarray of uint8, (H, W) or (H, W, 3)
+    scale : float
+    """
+    try:
+        return degrade(luma(image), scale)
+    except ValueError as error:
+        raise ValueError(f"image {name!r}: {error}") from None
 
 
 class Patches:
@@ -46,8 +90,8 @@ class Patches:
 
     Parameters
     ----------
-    dataset : str
-        A name for `vdsr.load_images`.
+    dataset : str, path-like, or images
+        As for `vdsr.load_images`.
     scales : sequence of float
         The factors, all of which are mixed in each batch.
     size : int
@@ -65,19 +109,45 @@ class Patches:
 
     Raises
     ------
+    TypeError
+        If an argument is of another type.
     ValueError
-        If no image is large enough for one patch.
+        If one has a value that cannot be, or no image is large enough for one patch.
+    OSError
+        As from `vdsr.load_images`.
     """
 
     def __init__(self, dataset, scales, *, size=41, overlap=0, augment=False, device="cpu"):
+        given, scales = scales, [*scales] if isinstance(scales, Iterable) else []
+        if not scales:
+            raise TypeError(f"scales must be factors, such as (2, 3, 4), got {shown(given)}")
+        for scale in scales:
+            as_ratio(scale)
+        size = whole("size", size, 1, "a whole number of pixels, at least 1")
+        must = f"a whole number of pixels, from 0 to below the size of a patch, {size}"
+        overlap = whole("overlap", overlap, 0, must)
+        if overlap >= size:
+            raise ValueError(f"overlap must be {must}, got {overlap}")
+        if not isinstance(augment, bool):
+            raise TypeError(f"augment must be True or False, got {shown(augment)}")
+        try:
+            device = torch.empty(0, device=device).device
+        except (AssertionError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"device must be one that torch has here, such as 'cpu', got {shown(device)} "
+                f"({error})"
+            ) from None
         pairs = [
-            _cut(np.stack(degrade(luma(image), scale)), size, size - overlap)
-            for image in load_images(dataset).values()
+            _cut(np.stack(degrade_image(name, image, scale)), size, size - overlap)
+            for name, image in load_images(dataset).items()
             for scale in scales
         ]
         pairs = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
         if pairs.shape[1] == 0:
-            raise ValueError(f"{dataset} has no image as large as a {size}×{size} patch")
+            raise ValueError(
+                f"dataset must have an image as large as a {size}×{size} patch, "
+                f"got {shown(dataset)}, which has none"
+            )
         self.hr, self.ilr = pairs
         self.size = size
         # A rotation or reflection is a reordering of the pixels: one gather does any of them.
