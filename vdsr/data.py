@@ -289,7 +289,7 @@ def _folder(path):
     folder = Path(path).expanduser()
     if path != "" and folder.is_dir():
         return folder
-    if isinstance(path, str) and not (folder.exists() or os.path.dirname(path)):
+    if path == "" or (isinstance(path, str) and not (os.path.dirname(path) or folder.exists())):
         raise ValueError(
             f"dataset must be an image set or the path of a folder, got unknown image set "
             f"{path!r}; known are {', '.join(dataset_names())}"

@@ -5,7 +5,7 @@ from PIL import Image, ImageOps
 
 # By suffix and by content. Pillow starts no other program for any of these formats.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # MPO: a telephone's JPEG
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def pictures(folder):
@@ -65,8 +65,8 @@ def read(path):
 
 def _wrong(file):
     """Return what keeps an open file from being ground truth, or an empty text."""
-    frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
-    if frames > 1:
+    frames = getattr(file, "n_frames", 1)
+    if frames > 1 and file.format != "MPO":  # a telephone's JPEG, whose others are previews
         return f"{frames} frames"
     for _, _, _, how in file.tile:  # Pillow makes 16-bit colour 8-bit, and says so here alone
         if ";16" in str(how) or (file.format == "PPM" and isinstance(how, tuple) and how[1] > 255):
