@@ -79,11 +79,11 @@ def imresize(image, scale=None, *, shape=None):
 
 def _check_size(name, value, before, after):
     """Refuse what would fill the memory: such an argument is a slip."""
-    shrinks = any(new * 2**22 < old for new, old in zip(after, before, strict=False))
+    shrinks = any(new * 2**16 < old for new, old in zip(after, before, strict=False))
     if shrinks or max(after) > 2**24 or after[0] * after[1] > 2**31:
         raise ValueError(
             f"{name} must give a result of at most 2**24 pixels a side and 2**31 in all, and "
-            f"shrink by at most 2**22, got {shown(value)} for {before[0]}×{before[1]} pixels"
+            f"shrink by at most 2**16, got {shown(value)} for {before[0]}×{before[1]} pixels"
         )
 
 
