@@ -4,7 +4,7 @@ from math import ceil, floor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
@@ -56,7 +56,6 @@ def by_formula(row, n_out, scale):
     return out
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), st.floats(0.05, 5), st.integers(0, 99))
 def test_equals_the_formula(n, scale, seed):
     row = np.random.default_rng(seed).uniform(0, 255, n)
@@ -211,11 +210,11 @@ def test_bad_arguments(arguments, error, message):
 @pytest.mark.parametrize(
     ("image", "error", "got"),
     [
-        (np.zeros(4), ValueError, r"got shape \(4,\)"),
-        (np.zeros((2, 2, 2, 2)), ValueError, r"got shape \(2, 2, 2, 2\)"),
-        (np.zeros((0, 4)), ValueError, r"got shape \(0, 4\)"),
-        (np.zeros((4, 4, 0)), ValueError, r"got shape \(4, 4, 0\)"),
-        (3, ValueError, r"got shape \(\)"),
+        (np.zeros(4), ValueError, r"got ndarray of float64 and shape \(4,\)"),
+        (np.zeros((2, 2, 2, 2)), ValueError, r"got ndarray of float64 and shape \(2, 2, 2, 2\)"),
+        (np.zeros((0, 4)), ValueError, r"got ndarray of float64 and shape \(0, 4\)"),
+        (np.zeros((4, 4, 0)), ValueError, r"got ndarray of float64 and shape \(4, 4, 0\)"),
+        (3, ValueError, "got 3"),
         (None, TypeError, "got None"),
         ("a.png", TypeError, r"got 'a\.png'"),
         ([["1", "2"]], TypeError, r"got \[\['1', '2'\]\]"),

@@ -103,7 +103,11 @@ def test_degrade_is_down_and_up():
         ((np.zeros((9, 9)), float("inf")), ValueError, "scale must be .*got inf"),
         ((np.zeros((9, 9)), "2"), TypeError, "scale must be .*got '2'"),
         ((np.zeros((9, 9)), None), TypeError, "scale must be .*got None"),
-        ((np.zeros((9, 9, 3)), 2), ValueError, r"hr must be .*\(H, W\), got shape \(9, 9, 3\)"),
+        (
+            (np.zeros((9, 9, 3)), 2),
+            ValueError,
+            r"hr must be .*\(H, W\), got ndarray of float64 and shape \(9, 9, 3\)",
+        ),
         ((None, 2), TypeError, "hr must be an array of real numbers, .*got None"),
         (("hr", 2), TypeError, "hr must be an array of real numbers, .*got 'hr'"),
     ],

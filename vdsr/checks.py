@@ -14,7 +14,7 @@ def shown(value):
     return reprlib.repr(value)
 
 
-def real(name, value, must):
+def real(name, value, must, allowed=lambda number: True):
     """Return a finite number as Python's int, Fraction or float, NumPy's numbers among them.
 
     Parameters
@@ -25,48 +25,37 @@ def real(name, value, must):
         What was given.
     must : str
         What the argument must be, for the error.
+    allowed : callable
+        Tells of a number whether it may be.
 
     Raises
     ------
     TypeError
         If it is no real number.
     ValueError
-        If it is not finite.
+        If it is not finite, or not allowed.
     """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, bool) or not isinstance(value, Real):
+    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if isinstance(number, bool) or not isinstance(number, Real):
         raise TypeError(f"{name} must be {must}, got {shown(value)}")
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Rational):
-        return value
-    if not isfinite(value):
+    if isinstance(number, Integral):
+        number = int(number)
+    elif not isinstance(number, Rational):
+        number = float(number)
+    if (isinstance(number, float) and not isfinite(number)) or not allowed(number):
         raise ValueError(f"{name} must be {must}, got {shown(value)}")
-    return float(value)
+    return number
 
 
-def whole(name, value, least, must):
+def whole(name, value, must, allowed=lambda number: True):
     """Return a whole number as Python's int, a float such as 3.0 among them.
 
     Parameters
     ----------
-    name, value, must
-        As in `real`.
-    least : int
-        The smallest that is allowed.
-
-    Raises
-    ------
-    TypeError
-        If it is no real number.
-    ValueError
-        If it is not whole, or too small.
+    name, value, must, allowed
+        As in `real`, which says what is raised.
     """
-    number = real(name, value, must)
-    if number != int(number) or number < least:
-        raise ValueError(f"{name} must be {must}, got {shown(value)}")
-    return int(number)
+    return int(real(name, value, must, lambda number: number == int(number) and allowed(number)))
 
 
 def numbers(name, value, must):

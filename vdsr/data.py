@@ -88,15 +88,15 @@ def load_images(dataset):
                 )
             images |= more
         return images
-    if isinstance(dataset, (list, tuple)):
-        dataset = {str(i): image for i, image in enumerate(dataset)}
-    if not isinstance(dataset, Mapping):
+    if not isinstance(dataset, (Mapping, list, tuple)):
         raise TypeError(
             f"dataset must be an image set's name, a folder's path, or images as a list of arrays "
             f"or as {{name: array}}, got {shown(dataset)}"
         )
-    if not dataset:
-        raise ValueError("dataset must hold an image, got none; name an image set or a folder")
+    if len(dataset) == 0:
+        raise ValueError(f"dataset must hold an image, got {shown(dataset)}")
+    if not isinstance(dataset, Mapping):
+        dataset = {str(i): image for i, image in enumerate(dataset)}
     for name, image in dataset.items():
         _check_image(f"image {name!r}", image)
     return dict(dataset)
@@ -279,14 +279,14 @@ def _parts(dataset):
     if not isinstance(dataset, str):
         return [_folder(dataset)]
     parts = dataset.split("+")
-    if not _known(parts) and dataset and Path(dataset).expanduser().is_dir():
+    if not _known(parts) and dataset and os.path.isdir(os.path.expanduser(dataset)):
         return [_folder(dataset)]  # whose name may have a plus in it
     return [part if _known([part]) else _folder(part) for part in parts]
 
 
 def _folder(path):
     """Return the path of a folder, or raise what `load_images` says."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if path != "" and folder.is_dir():
         return folder
     if path == "" or (isinstance(path, str) and not (os.path.dirname(path) or folder.exists())):

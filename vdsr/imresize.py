@@ -46,32 +46,30 @@ def imresize(image, scale=None, *, shape=None):
         is empty or of a wrong form, or the result would be larger than any memory.
     """
     must = "a non-empty array of real numbers, (H, W) or (H, W, C)"
-    image = numbers("image", image, must).astype(np.float64)
+    given, image = image, numbers("image", image, must).astype(np.float64)
     if image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"image must be {must}, got shape {image.shape}")
+        raise ValueError(f"image must be {must}, got {shown(given)}")
     if (scale is None) == (shape is None):
         raise ValueError(
             f"imresize needs either scale= or shape=, and not both, "
             f"got {shown(scale)} and {shown(shape)}"
         )
-    if isinstance(scale, (tuple, list)) or np.ndim(scale) == 1:
-        scale, shape = None, scale
-    if shape is None:
-        must = "a positive number, such as 2 or 0.5"
-        scale = real("scale", scale, must)
-        if scale <= 0:
-            raise ValueError(f"scale must be {must}, got {scale!r}")
-        _check_size("scale", scale, image.shape, [n * scale for n in image.shape[:2]])
-        sizes = [(ceil(n * scale), float(scale)) for n in image.shape[:2]]
-    else:
-        must = "two positive integers (height, width)"
+    height, width = image.shape[:2]
+    if shape is not None or isinstance(scale, (tuple, list)) or np.ndim(scale) == 1:
+        name, two = ("shape", shape) if scale is None else ("scale", scale)
         try:
-            height, width = (whole("shape", n, 1, must) for n in shape)
+            out_height, out_width = (whole(name, n, "", lambda n: n > 0) for n in two)
         except (TypeError, ValueError):
-            raise ValueError(f"shape must be {must}, got {shown(shape)}") from None
-        _check_size("shape", shape, image.shape, (height, width))
-        sizes = [(height, height / image.shape[0]), (width, width / image.shape[1])]
-    rows, columns = (axis_weights(n, *size) for n, size in zip(image.shape[:2], sizes, strict=True))
+            raise ValueError(
+                f"{name} must be two positive integers (height, width), got {shown(two)}"
+            ) from None
+        _check_size(name, two, (height, width), (out_height, out_width))
+        sizes = (out_height, out_height / height), (out_width, out_width / width)
+    else:
+        number = real("scale", scale, "a positive number, such as 2 or 0.5", lambda n: n > 0)
+        _check_size("scale", scale, (height, width), (height * number, width * number))
+        sizes = [(ceil(n * number), float(number)) for n in (height, width)]
+    rows, columns = (axis_weights(n, *size) for n, size in zip((height, width), sizes, strict=True))
     if image.ndim == 2:
         return (columns @ (rows @ image).T).T.copy()
     return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(image, 2, 0)], axis=2)
@@ -79,7 +77,7 @@ def imresize(image, scale=None, *, shape=None):
 
 def _check_size(name, value, before, after):
     """Refuse what would fill the memory: such an argument is a slip."""
-    shrinks = any(new * 2**16 < old for new, old in zip(after, before, strict=False))
+    shrinks = any(new * 2**16 < old for old, new in zip(before, after, strict=True))
     if shrinks or max(after) > 2**24 or after[0] * after[1] > 2**31:
         raise ValueError(
             f"{name} must give a result of at most 2**24 pixels a side and 2**31 in all, and "

@@ -1,6 +1,5 @@
 """Training pairs: 41×41 patches of ground truth and of its bicubic blur, kept on the device."""
 
-from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -23,10 +22,7 @@ def as_ratio(scale):
         If it is below 1 or not finite.
     """
     must = "a number of at least 1, such as 2 or 2.5"
-    number = real("scale", scale, must)
-    if number < 1:
-        raise ValueError(f"scale must be {must}, got {scale!r}")
-    return Fraction(number).limit_denominator(100)
+    return Fraction(real("scale", scale, must, lambda n: n >= 1)).limit_denominator(100)
 
 
 def degrade(hr, scale):
@@ -55,9 +51,10 @@ def degrade(hr, scale):
         If `hr` is not (H, W), `scale` below 1, or the image too small to be divided by it.
     """
     ratio = as_ratio(scale)
-    hr = numbers("hr", hr, "an array of real numbers, (H, W)")
+    must = "an array of real numbers, (H, W)"
+    given, hr = hr, numbers("hr", hr, must)
     if hr.ndim != 2:
-        raise ValueError(f"hr must be an array of real numbers, (H, W), got shape {hr.shape}")
+        raise ValueError(f"hr must be {must}, got {shown(given)}")
     height, width = (n // ratio.numerator * ratio.numerator for n in hr.shape)
     if min(height, width) == 0:
         raise ValueError(
@@ -118,16 +115,16 @@ class Patches:
     """
 
     def __init__(self, dataset, scales, *, size=41, overlap=0, augment=False, device="cpu"):
-        given, scales = scales, [*scales] if isinstance(scales, Iterable) else []
-        if not scales:
-            raise TypeError(f"scales must be factors, such as (2, 3, 4), got {shown(given)}")
-        for scale in scales:
-            as_ratio(scale)
-        size = whole("size", size, 1, "a whole number of pixels, at least 1")
+        try:
+            ratios = [] if isinstance(scales, (str, bytes)) else [*scales]
+        except TypeError:  # a single number, say
+            ratios = []
+        if not ratios:
+            raise TypeError(f"scales must be factors, such as (2, 3, 4), got {shown(scales)}")
+        ratios = [as_ratio(scale) for scale in ratios]
+        size = whole("size", size, "a whole number of pixels, at least 1", lambda n: n >= 1)
         must = f"a whole number of pixels, from 0 to below the size of a patch, {size}"
-        overlap = whole("overlap", overlap, 0, must)
-        if overlap >= size:
-            raise ValueError(f"overlap must be {must}, got {overlap}")
+        overlap = whole("overlap", overlap, must, lambda n: 0 <= n < size)
         if not isinstance(augment, bool):
             raise TypeError(f"augment must be True or False, got {shown(augment)}")
         try:
@@ -140,7 +137,7 @@ class Patches:
         pairs = [
             _cut(np.stack(degrade_image(name, image, scale)), size, size - overlap)
             for name, image in load_images(dataset).items()
-            for scale in scales
+            for scale in ratios
         ]
         pairs = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
         if pairs.shape[1] == 0:
