@@ -45,7 +45,7 @@ def main(arguments=None):
     )
     command = commands.add_parser("ledger", help="check the tables of recorded runs")
     command.add_argument("--check", action="store_true", required=True,
-                         help="line by line; says what is wrong, where, and the remedy")  # fmt: skip
+                         help="line by line; says what is wrong and where")  # fmt: skip
     commands.add_parser("bench", help="time a training step against the machine's own speed")
     options = parser.parse_args(arguments)
     try:

@@ -136,6 +136,27 @@ class Evidence:
         """What the runs are, in sentences: how many, how long, on what, with how many seeds."""
         return caption(self)
 
+    def so_far(self):
+        """Return a table of the runs of the paper's length, while runs of a shorter one are shown.
+
+        Returns
+        -------
+        pandas.io.formats.style.Styler or None
+            A row a run: what varies between the study's runs, and PSNR in dB at the end, by
+            scale. None if there is no such run yet, or if they are what the page shows.
+        """
+        if self.preset != "short":
+            return None
+        configs = self.study.configs("paper")
+        whole = Evidence(self.study, "paper", configs, train_all(configs, missing="skip"), "skip")
+        if whole.final.empty:
+            return None
+        varied = [name for name in KIND if len({getattr(c, name) for c in configs}) > 1]
+        table = whole.final.pivot(index=varied, columns="scale", values="psnr")
+        title = "Recorded so far at the paper's length: PSNR in dB at the end, by scale"
+        style = table.style.format(precision=2, na_rep="–").format_index("×{:g}", axis=1)
+        return style.set_caption(title)
+
     @property
     def gains(self):
         """The rows with the gain over bicubic interpolation in dB."""

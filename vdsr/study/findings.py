@@ -118,10 +118,10 @@ def case(label, one, other, *, noise=None, paper=nan, wants="above"):
     counts = [len(side) for side in sides]
     if not all(counts):
         return Case(label, nan, paper, wants=wants, seeds=0)
-    if isinstance(one, pd.Series) and one.isna().any():
-        return Case(label, -inf, paper, 0.0, min(counts), wants)
-    if isinstance(other, pd.Series) and other.isna().any():
-        return Case(label, inf, paper, 0.0, min(counts), wants)
+    lost = [isinstance(side, pd.Series) and side.isna().any() for side in (one, other)]
+    if any(lost):
+        ahead = wants == "below" if all(lost) else lost[1]  # where both diverged, it fails
+        return Case(label, inf if ahead else -inf, paper, 0.0, min(counts), wants)
     means = [side.mean() if isinstance(side, pd.Series) else side for side in (one, other)]
     if min(counts) >= 3:
         rows = pd.concat([s.rename("psnr").to_frame().assign(side=i) for i, s in enumerate(sides)])
@@ -192,20 +192,20 @@ class Finding:
 
     def table(self):
         """Return the cases as a table: differences in dB, and whether each is as claimed."""
+        columns = ["case", "paper", "ours", "chance reaches", "seeds", "as claimed"]
         rows = [
-            {
-                "case": case.label, "paper": case.paper, "ours": case.ours,
-                "chance reaches": case.bar, "seeds": case.seeds,
-                "as claimed": ("yes" if case.holds else "no") if case.known else "not run",
-            }
+            (case.label, case.paper, case.ours, case.bar, case.seeds,
+             ("yes" if case.holds else "no") if case.known else "not run")
             for case in self.cases
         ]  # fmt: skip
-        return pd.DataFrame(rows).set_index("case")
+        return pd.DataFrame(rows, columns=columns).set_index("case")
 
     def number(self, label):
         """Return a case's difference as text for a sentence."""
-        [found] = [case for case in self.cases if case.label == label]
-        return span([found.ours]) if found.known else "(not run)"
+        found = {case.label: case for case in self.cases}
+        if label not in found:
+            raise ValueError(f"finding {self.name!r} has no case {label!r}, but {[*found]}")
+        return span([found[label].ours]) if found[label].known else "(not run)"
 
 
 def span(values):

@@ -94,21 +94,26 @@ def scores(preset, missing="train", record=False, deadline=None):
     """
     known = recorded()
     tables = []
+    for method, config, run, dataset, scale in _cells(preset):
+        rows = known[(known[BY] == [method, run, dataset, scale]).all(axis=1)]
+        late = deadline is not None and monotonic() > deadline
+        wanted = rows.empty and missing == "train" and not late
+        if wanted and not (config and runs.attempt(config).diverged):
+            model = _model(method, config)
+            rows = measure(model, dataset, scale).assign(method=method, run=run)
+            if record:
+                _write(rows)
+        tables.append(rows[COLUMNS])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _cells(preset):
+    """Yield method, config or None, run, image set and scale of all that is compared."""
     for dataset in SETS if public(preset) else preset_config(preset)[1].eval_sets:
         for method, config_of in methods(preset).items():
             for scale in (2, 3, 4):
                 config = config_of(scale)
-                run = run_id(config) if config else method
-                rows = known[(known[BY] == [method, run, dataset, scale]).all(axis=1)]
-                late = deadline is not None and monotonic() > deadline
-                wanted = rows.empty and missing == "train" and not late
-                if wanted and not (config and runs.attempt(config).diverged):
-                    model = _model(method, config)
-                    rows = measure(model, dataset, scale).assign(method=method, run=run)
-                    if record:
-                        _write(rows)
-                tables.append(rows[COLUMNS])
-    return pd.concat(tables, ignore_index=True)
+                yield method, config, run_id(config) if config else method, dataset, scale
 
 
 def recorded():
@@ -238,12 +243,13 @@ def as_table3(scores, value):
 
 
 def whole(preset):
-    """Return whether every method has been measured on every image set at every scale."""
+    """Return whether every method has been measured on every image set at every scale.
+
+    A network that diverged has nothing to be measured.
+    """
     known = {tuple(row) for row in recorded()[BY].drop_duplicates().itertuples(index=False)}
-    cells = {
-        (method, run_id(config) if (config := config_of(scale)) else method, dataset, scale)
-        for method, config_of in methods(preset).items()
-        for dataset in SETS
-        for scale in (2, 3, 4)
-    }
-    return cells <= known
+    return all(
+        (method, run, dataset, scale) in known
+        or (config and (made := runs.recorded(config)) and made.diverged)
+        for method, config, run, dataset, scale in _cells(preset)
+    )
