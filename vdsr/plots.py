@@ -227,7 +227,7 @@ def budget_curves(scores, target):
 
 
 def crops(rows):
-    """Draw the crops that `vdsr.pictures.compare` gives, with the scores of the whole picture.
+    """Draw the crops that `vdsr.crops.compare` gives, with the scores of the whole picture.
 
     Parameters
     ----------

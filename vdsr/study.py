@@ -7,7 +7,7 @@ from time import monotonic
 
 import pandas as pd
 
-from . import benchmark, claims, paper, pictures, runs
+from . import benchmark, claims, crops, paper, runs
 from .data import load_images
 from .evaluate import border_profile, evaluate
 from .experiments import STUDIES, depth, scales, theta
@@ -223,7 +223,7 @@ def publish():
     network = load_pretrained()
     profile = border_profile(network, load_images("Set5"), 3)
     runs.write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))
-    pictures.write_slider(results / "figures", network)
+    crops.write_slider(results / "figures", network)
     table = claims.as_markdown(board(), "notebooks/{}.ipynb")
     runs.write_text(results / "scoreboard.md", table + "\n")
     runs.write_text(results / "provenance.md", provenance() + "\n")

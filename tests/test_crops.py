@@ -5,7 +5,7 @@ import torch
 from skimage.color import rgb2ycbcr
 
 import vdsr
-from vdsr import load_images, pictures
+from vdsr import crops, load_images
 from vdsr.imresize import imresize
 
 
@@ -25,7 +25,7 @@ def brighter():
 
 def test_compare_restores_colour_and_scores_the_whole(image, brighter):
     box = (30, 24, 40, 32)
-    rows = pictures.compare(image, 2, {"bicubic": None, "brighter": brighter}, box)
+    rows = crops.compare(image, 2, {"bicubic": None, "brighter": brighter}, box)
     assert [*rows.method] == ["ground truth", "bicubic", "brighter"]
     assert np.array_equal(rows.crop[0], image[24:56, 30:70])
     wanted = imresize(imresize(image / 255, 0.5), 2)[24:56, 30:70].clip(0, 1) * 255
@@ -36,19 +36,19 @@ def test_compare_restores_colour_and_scores_the_whole(image, brighter):
 
 
 def test_grey_pictures(image, brighter):
-    rows = pictures.compare(image[..., 0], 2, {"x": brighter, "bicubic": None}, (8, 8, 9, 9))
+    rows = crops.compare(image[..., 0], 2, {"x": brighter, "bicubic": None}, (8, 8, 9, 9))
     assert (rows.crop[1].astype(int) - rows.crop[2])[..., 0].max() == pytest.approx(26, abs=1)
 
 
 def test_scales_have_a_row_each(image, brighter):
-    rows = pictures.scales(image, (1.5, 3), brighter, (8, 8, 9, 9))
+    rows = crops.scales(image, (1.5, 3), brighter, (8, 8, 9, 9))
     assert [*rows.method] == ["×1.5", "×3"]
 
 
 def test_failure_is_the_least_gain():
     rows = [("bicubic", "a", 30), ("ours", "a", 31), ("bicubic", "b", 30), ("ours", "b", 29.5)]
     scores = pd.DataFrame(rows, columns=["run", "image", "psnr"]).assign(dataset="X", scale=2)
-    worst = pictures.failure(scores, "ours")
+    worst = crops.failure(scores, "ours")
     assert (worst.image, worst.gain) == ("b", -0.5)
 
 
@@ -58,8 +58,8 @@ def test_worst_crop_is_where_the_network_errs_most(image, monkeypatch):
         out[40:60, 70:90] += 80
         return out
 
-    monkeypatch.setattr(pictures, "super_resolve", worse)
-    assert pictures.worst_crop(image, 2, None, side=20) == (70, 40, 20, 20)
+    monkeypatch.setattr(crops, "super_resolve", worse)
+    assert crops.worst_crop(image, 2, None, side=20) == (70, 40, 20, 20)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float64"])
@@ -67,7 +67,7 @@ def test_worst_crop_is_where_the_network_errs_most(image, monkeypatch):
 def test_enlargements_of_any_picture(image, kind, channels):
     top = np.iinfo(kind).max if kind != "float64" else 1
     pixels = (image[channels] / 255 * top).astype(kind)
-    rows = pictures.enlargements(pixels, 2.5, side=16)
+    rows = crops.enlargements(pixels, 2.5, side=16)
     assert [*rows.method] == ["bicubic", "VDSR"]
     assert all(crop.shape == (40, 40, 3) and crop.dtype == np.uint8 for crop in rows.crop)
     assert np.abs(rows.crop[0].astype(float) - rows.crop[1]).mean() < 10
