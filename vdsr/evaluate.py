@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from math import ceil
 from time import perf_counter
 
@@ -25,7 +26,7 @@ def evaluate(model, dataset, scale):
     ----------
     model : torch.nn.Module or None
         Maps (1, 1, H, W) in [0, 1] to the same shape; None scores bicubic itself.
-        Runs on the device where it lives, in float32.
+        Runs on the device where it lives, in its own type, and is left in its mode.
     dataset : str or mapping of str to ndarray of uint8
         A name for `vdsr.load_images`, or images.
     scale : float
@@ -70,11 +71,32 @@ def score(model, pairs, scale):
 
 
 def super_resolve(model, ilr):
-    """Apply a model in float32 to a luminance plane (H, W), 0 to 255, and return the same kind."""
-    device = next(model.parameters()).device
-    x = torch.from_numpy(ilr / 255).to(device, torch.float32)[None, None]
-    with torch.inference_mode(), ieee_float32():
-        return model(x)[0, 0].double().cpu().numpy() * 255
+    """Apply a model to a luminance plane (H, W), 0 to 255, and return the same kind.
+
+    It is computed in the model's own type, in evaluation mode, and the model is left as it was.
+    """
+    like = next(model.parameters(), torch.empty(0))
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    x = torch.from_numpy(ilr / 255).to(like.device, dtype)[None, None]
+    with torch.inference_mode(), ieee_float32(), evaluation_mode(model):
+        out = model(x)
+    if getattr(out, "shape", None) != x.shape:
+        got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(f"a model must map (1, 1, H, W) to the same, {tuple(x.shape)} gave {got}")
+    return out[0, 0].double().cpu().numpy() * 255
+
+
+@contextmanager
+def evaluation_mode(model):
+    """Put a model in evaluation mode, and each of its modules back in its own in the end."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        if training:
+            model.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def ieee_float32():
