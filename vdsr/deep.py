@@ -1,6 +1,5 @@
 """Pictures of 16 bits a channel in colour or with transparency, which Pillow makes 8 of."""
 
-import logging
 import struct
 from io import BytesIO
 
@@ -8,9 +7,6 @@ import numpy as np
 from PIL import Image
 
 from .formats import Unsupported
-
-# Its remarks on damaged files would go to the terminal beside our own.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def read_png(file):
@@ -94,7 +90,7 @@ def write_png(pixels, file, **options):
 
 
 def write_tiff(pixels, file, **options):
-    """Write 16-bit pixels (H, W, 2 to 4) as a TIFF, with the options of Pillow's encoder.
+    """Write 16-bit pixels (H, W, 3 or 4) as a TIFF, with the options of Pillow's encoder.
 
     Parameters
     ----------

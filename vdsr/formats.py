@@ -82,7 +82,7 @@ _4GIB = 2**32 - 2**20  # less room for the head
 FORMATS = (
     Format("PNG", "PNG", (".png",), "exact", bits16=(1, 2, 3, 4),
            keeps=_DATA | {"gamma", "comment", "text"}),
-    Format("TIFF", "TIFF", (".tif", ".tiff"), "exact", bits16=(1, 2, 3, 4), keeps=_DATA,
+    Format("TIFF", "TIFF", (".tif", ".tiff"), "exact", bits16=(1, 3, 4), keeps=_DATA,
            size=_4GIB),
     Format("WebP", "WEBP", (".webp",), "exact", keeps=_DATA, side=16_383,
            options={"lossless": True, "exact": True}),
@@ -97,11 +97,10 @@ FORMATS = (
     Format("BMP", "BMP", (".bmp",), "exact", bits8=(1, 3), keeps=frozenset({"resolution"}),
            size=_4GIB),
     Format("PPM", "PPM", (".ppm", ".pnm"), "exact", bits8=(1, 3), bits16=(1,)),
-    Format("PGM", "PPM", (".pgm",), "exact", bits8=(1,), bits16=(1,)),
+    Format("PGM", "PPM", (".pgm",), "exact, grey alone", bits8=(1,), bits16=(1,)),
 )  # fmt: skip
 
-# A photograph of several views is a JPEG with others behind it.
-READ = (*dict.fromkeys(kind.pillow for kind in FORMATS), "MPO")
+READ = tuple(dict.fromkeys(kind.pillow for kind in FORMATS))
 
 
 def by_suffix(target):
@@ -132,22 +131,21 @@ def holders(channels, bits, height, width):
 
 def table():
     """Return the formats and what a file of each holds, as a table in Markdown."""
-
-    def held(numbers):
-        return ", ".join({1: "grey", 3: "RGB"}[n] for n in numbers if n % 2) or "no"
-
-    heads = ["", "files", "pixels", "8 bits", "16 bits", "transparency", *KEPT.values()]
-    rows = []
+    rows = [["", "files", "pixels come back", "16 bits", "transparency", "kept beside pixels"]]
+    rows.append(["---"] * len(rows[0]))
     for kind in FORMATS:
-        transparency = [n for n, held in ((8, kind.bits8), (16, kind.bits16)) if 4 in held]
+        kept = [name for key, name in KEPT.items() if key in kind.keeps]
         rows.append([
             kind.name,
             ", ".join(f"`{suffix}`" for suffix in kind.suffixes),
             kind.pixels,
-            held(kind.bits8),
-            held(kind.bits16),
-            " and ".join(f"{n}" for n in transparency) + " bits" if transparency else "no",
-            *("kept" if name in kind.keeps else "lost" for name in KEPT),
+            _held(kind.bits16, {1: "grey", 3: "RGB"}),
+            _held(kind.bits8, {2: "of grey", 4: "of RGB"}),
+            ", ".join(kept) or "nothing",
         ])  # fmt: skip
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _held(numbers, names):
+    held = [name for number, name in names.items() if number in numbers]
+    return {0: "no", len(names): "yes"}.get(len(held), "only " + ", ".join(held))

@@ -78,17 +78,16 @@ class Metadata:
             tags |= _resolution_tags(self.resolution)
         inner = dict(tags.get(_EXIF, {}))
         _replace(inner, {_TAG.ExifImageWidth: width, _TAG.ExifImageHeight: height})
-        for tag, factor in (
-            (_TAG.FocalPlaneXResolution, width / old[1]),
-            (_TAG.FocalPlaneYResolution, height / old[0]),
-        ):
-            if tag in inner:
-                inner[tag] = float(inner[tag]) * factor
-        for tag in (0x9214, 0xA214):  # area and location of the subject, in pixels
+        factors = width / old[1], height / old[0]
+        for tag, factor in zip(_FOCAL_PLANE, factors, strict=True):
+            if tag in inner:  # pixels of the picture, not of the sensor, to a unit of length
+                inner[tag] = _number(inner[tag]) * factor
+        for tag in _SUBJECT:
             place = inner.pop(tag, None)
-            if place is not None and upright:
-                factors = width / old[1], height / old[0]
-                inner[tag] = tuple(round(n * factors[i % 2]) for i, n in enumerate(place))
+            if isinstance(place, tuple) and upright:
+                inner[tag] = tuple(
+                    min(round(_number(n) * factors[i % 2]), 65535) for i, n in enumerate(place)
+                )
             elif place is not None:
                 self.lost.append("place of the subject in EXIF")
         if inner:
@@ -117,6 +116,7 @@ class Metadata:
             given["xmp"] = {"xmp": self.xmp}
         if kind.pillow == "TIFF":
             tags = exif | ({700: self.xmp} if self.xmp else {})
+            tags = {t: v for t, v in tags.items() if t not in (256, 257)}  # the file's own
             if _EXIF in tags:  # Pillow's TIFFs have no directory within the inner one
                 tags[_EXIF] = {t: v for t, v in tags[_EXIF].items() if t != _INTEROP}
             given.pop("xmp", None)
@@ -160,11 +160,21 @@ class Metadata:
         return names + self.lost
 
 
+_FOCAL_PLANE = _TAG.FocalPlaneXResolution, _TAG.FocalPlaneYResolution
+_SUBJECT = 0x9214, 0xA214  # its area and its location, in pixels
 _RESOLUTION = _TAG.XResolution, _TAG.YResolution, _TAG.ResolutionUnit
 
 
 def _resolution_tags(resolution):
     return dict(zip(_RESOLUTION, (*map(float, resolution), 2), strict=True))
+
+
+def _number(value):
+    """Return a finite number for what a damaged file may hold in the place of one."""
+    try:
+        return float(value) if math.isfinite(value) else 0.0
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 0.0
 
 
 def _replace(tags, values):
@@ -230,11 +240,12 @@ def _exif(picture):
             tags[tag] = dict(exif.get_ifd(tag))
     if _INTEROP in (inner := tags.get(_EXIF, {})):
         inner[_INTEROP] = dict(exif.get_ifd(_INTEROP))
+    about = {256, 257, *_RESOLUTION, _TAG.Orientation, _EXIF, _GPS}
     if picture.format == "TIFF":
-        tags = {t: v for t, v in tags.items() if t in _DESCRIBES | {_TAG.Orientation, _EXIF, _GPS}}
+        tags = {t: v for t, v in tags.items() if t in _DESCRIBES | about - {256, 257}}
         if str(tags.get(_TAG.ImageDescription, "")).startswith('{"shape"'):
             del tags[_TAG.ImageDescription]  # which speaks of the file's pixels
-    tags = {tag: value for tag, value in tags.items() if value != {}}
+    tags = {t: v for t, v in tags.items() if v != {} and (t in about or t not in _LAYOUT)}
     exif_bytes(tags)  # which fails now rather than after the work
     return tags
 
@@ -267,6 +278,8 @@ def _lost(picture):
         if unknown:
             names = ", ".join(f"{TiffTags.lookup(tag).name} ({tag})" for tag in unknown)
             lost.append(f"TIFF tags {names}")
+        if 0 in picture.tag_v2.get(338, ()):
+            lost.append("channel of no stated meaning")
     elif "photoshop" in info or "Raw profile type iptc" in info:
         lost.append("IPTC data")
     aspect = info.get("aspect") or (info.get("jfif_unit") == 0 and info.get("jfif_density"))

@@ -1,5 +1,7 @@
 """Picture files, read: whole, or refused in one sentence that names the file and the remedy."""
 
+import logging
+import os
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from . import deep
 from . import metadata as metadata_
 from .formats import FORMATS, READ, Unsupported
+
+# What decoders remark on damaged files would go to the terminal beside our own sentence.
+for _name in ("PIL", "tifffile"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 class LossWarning(UserWarning):
@@ -81,13 +87,15 @@ def load(path):
         chunks = _png_chunks(path) if picture.format == "PNG" else []
         bits = _bits(picture, path, chunks)
         pixels = _deep(picture, path) if bits > 8 else None
-        # Pillow turns a TIFF upright itself as it loads it.
-        turn = picture.tag_v2.get(274, 1) if picture.format == "TIFF" else None
-        picture.load()
+        turn = picture.tag_v2.get(274) if picture.format == "TIFF" else None
+        with _muted():
+            picture.load()
         metadata = metadata_.read(picture, chunks)
-        if pixels is None:
-            turn, pixels = metadata.orientation, to_array(picture, path)
-        pixels = turned(pixels, metadata.orientation if turn is None else turn)
+        if turn:  # which Pillow follows itself as it loads a TIFF, and then forgets
+            metadata.exif[274] = turn
+        upright = picture.format == "TIFF" and pixels is None
+        pixels = to_array(picture, path) if pixels is None else pixels
+        pixels = turned(pixels, 1 if upright else metadata.orientation)
         with suppress(Exception):  # of which later ones may be damaged
             frames = getattr(picture, "n_frames", 1)
     if frames > 1:
@@ -106,7 +114,7 @@ def load(path):
 def from_pillow(picture):
     """Return a Pillow image as an array, as its file would be read; raises and warns as `read`."""
     name = f"the Pillow image of mode {picture.mode}"
-    with _damage(name), warnings.catch_warnings():
+    with _damage(name), warnings.catch_warnings(), _muted():
         warnings.simplefilter("ignore")
         deeper = any("16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
         picture.load()
@@ -173,7 +181,9 @@ def _damage(name):
         raise
     except UnidentifiedImageError:
         known = ", ".join(dict.fromkeys(kind.name for kind in FORMATS))
-        raise OSError(f"{name} is not a picture in a format that is read: {known}") from None
+        raise OSError(
+            f"{name} is not a picture in a format that is read ({known}), or damaged or unusual"
+        ) from None
     except Image.DecompressionBombError:
         most = 2 * Image.MAX_IMAGE_PIXELS
         raise OSError(f"{name} has more than {most:,} pixels; cut it into parts first") from None
@@ -181,6 +191,23 @@ def _damage(name):
         raise OSError(f"{name} is too large for the memory of this machine") from None
     except Exception as error:
         raise OSError(f"{name} is damaged: {first_line(error)}") from error
+
+
+@contextmanager
+def _muted():
+    """Keep from the terminal what libtiff prints past Python about a damaged file."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no terminal
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _png_chunks(path):

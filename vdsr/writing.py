@@ -59,11 +59,11 @@ class Writer:
                 self._encode(sample, BytesIO(), option)
                 self._add(option)
             except Exception:
-                losses.append(f"{KEPT[name]}, which are damaged or too long for it")
+                losses.append(f"{KEPT[name]} (damaged, or too long for {self.kind.name})")
         if self.kind.pillow == "GIF" and channels == 3:
             losses.append("colours beyond 256")
         for loss in losses:
-            warn(f"{self.name} does not keep what {picture.path.name} has: {loss}")
+            warn(f"{self.name} does not keep the {loss} of {picture.path.name}")
 
     def write(self, pixels):
         """Write the result; the file appears whole or not at all.
@@ -149,13 +149,13 @@ def _rescued(pixels):
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     try:
         handle, path = tempfile.mkstemp(prefix="vdsr-", suffix=".tif")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                tifffile.imwrite(
-                    file, pixels, photometric="rgb" if channels > 2 else "minisblack",
-                    planarconfig="contig" if channels > 1 else None,
-                    extrasamples=["unassalpha"] if channels in (2, 4) else None, metadata=None,
-                )  # fmt: skip
+            tifffile.imwrite(
+                path, pixels, photometric="rgb" if channels > 2 else "minisblack",
+                planarconfig="contig" if channels > 1 else None,
+                extrasamples=["unassalpha"] if channels in (2, 4) else None, metadata=None,
+            )  # fmt: skip
         except BaseException:
             os.unlink(path)
             raise
