@@ -6,7 +6,7 @@ from .imresize import imresize
 from .model import SRCNN, VDSR, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
 from .train import TrainConfig
-from .upscale import load_pretrained, upscale
+from .upscale import load_pretrained, upscale, upscale_file
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "train",
     "train_all",
     "upscale",
+    "upscale_file",
 ]
