@@ -7,6 +7,7 @@ from itertools import chain
 from math import ceil
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity

@@ -11,9 +11,9 @@ from skimage.color import rgb2ycbcr
 from tqdm import tqdm
 
 from . import arrays, networks, pictures
+from .files import load_checkpoint
 from .imresize import axis_weights
 from .model import VDSR
-from .files import load_checkpoint
 from .writing import Writer
 
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
@@ -34,7 +34,8 @@ def load_pretrained():
     """
     tensors, metadata = load_checkpoint(PRETRAINED)
     config = metadata["config"]
-    model = VDSR(config["depth"], config["width"], config["residual"], config["dilation"])
+    names = "depth", "width", "residual", "dilation", "bias"
+    model = VDSR(**{name: config[name] for name in names if name in config})
     model.load_state_dict(tensors)
     return model.eval()
 

@@ -1,9 +1,7 @@
 """Picture files, written: what can be refused is refused before the work, the rest whole."""
 
 import os
-import stat
 import tempfile
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from . import deep
+from .files import replacing
 from .formats import KEPT, by_suffix, holders
 from .pictures import first_line, warn
 
@@ -78,24 +77,16 @@ class Writer:
         OSError
             If the disk is full, say. The result is in a temporary file then, which it names.
         """
-        # In the same folder, lest moving it be copying; under a name that nobody can foresee.
-        part = None
         try:
-            handle, part = tempfile.mkstemp(dir=self.path.parent, prefix=".vdsr-", suffix=".part")
-            with os.fdopen(handle, "w+b") as file:
+            with replacing(self.path) as part, part.open("w+b") as file:
                 self._encode(pixels, file, {})
                 file.flush()
                 os.fsync(file.fileno())
-            _as_before(part, self.path)
-            os.replace(part, self.path)
         except Exception as error:
             where = _rescued(pixels)
             raise OSError(
                 f"{self.name} could not be written: {first_line(error)}{where}"
             ) from error
-        finally:
-            if part:
-                Path(part).unlink(missing_ok=True)
 
     def _add(self, option):
         for key, value in option.items():
@@ -126,20 +117,6 @@ def _writable(target):
     os.close(handle)
     os.unlink(part)
     return path
-
-
-def _as_before(part, path):
-    """Give a new file the mode and the owner of the one that it replaces, or a new file's."""
-    try:
-        old = path.stat()
-    except FileNotFoundError:
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)
-    else:
-        with suppress(AttributeError, OSError):  # on another system, or not allowed
-            os.chown(part, old.st_uid, old.st_gid)
-        os.chmod(part, stat.S_IMODE(old.st_mode))
 
 
 def _rescued(pixels):
