@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -55,10 +54,3 @@ def html(tmp_path_factory):
     )
     assert build.returncode == 0, build.stdout + build.stderr
     return clone / "_build" / "html"
-
-
-@pytest.fixture
-def histories():
-    """Return a function that makes final rows of histories."""
-    columns = ["run", "depth", "seed", "step", "dataset", "scale", "psnr"]
-    return lambda *rows: pd.DataFrame(rows, columns=columns)
