@@ -6,7 +6,7 @@ from .evaluate import evaluate
 from .imresize import imresize
 from .model import SRCNN, VDSR, from_state_dict, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
-from .upscale import load_pretrained, upscale
+from .upscale import load_pretrained, upscale, upscale_file
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "train",
     "train_all",
     "upscale",
+    "upscale_file",
 ]

@@ -1,17 +1,22 @@
 """The protocol behind the paper's tables: luminance, 8 bits, shaved border, PSNR and SSIM."""
 
-from collections.abc import Mapping
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from math import ceil
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from .data import load_images, luma
-from .patches import degrade
+from .checks import shown
+from .data import load_images
+from .patches import as_ratio, degrade_image
+
+WINDOW = 11  # side in pixels of SSIM's (Wang et al. 2004)
 
 
 def evaluate(model, dataset, scale):
@@ -25,36 +30,83 @@ def evaluate(model, dataset, scale):
     ----------
     model : torch.nn.Module or None
         Maps (1, 1, H, W) in [0, 1] to the same shape; None scores bicubic itself.
-        Runs on the device where it lives, in float32.
-    dataset : str or mapping of str to ndarray of uint8
-        A name for `vdsr.load_images`, or images.
+        Runs on the device where it lives, in the type of its weights and in evaluation mode,
+        and is then as it was.
+    dataset : str, path-like, or images
+        As for `vdsr.load_images`: the name of an image set, a folder of your own pictures,
+        or images, by name or in a list.
     scale : float
-        Upscaling factor, 2 or 2.5, say.
+        Upscaling factor, 2 or 2.5, say. Images are cropped to fit it, as `degrade` says.
 
     Returns
     -------
     pandas.DataFrame
         One row an image: dataset, image, scale, psnr in dB, ssim, and the seconds that
-        the model took, transfers included.
+        the model took, transfers included. An image that comes back whole has an infinite
+        PSNR. Images that were given have the dataset ``"images"``.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type.
+    ValueError
+        If an image set is unknown, an image of another kind or too small for the scale and
+        for SSIM, the scale below 1, or the model's output of another shape or not a number.
+    OSError
+        If a file cannot be read, or neither found nor downloaded.
     """
-    name, images = (
-        ("images", dataset) if isinstance(dataset, Mapping) else (dataset, load_images(dataset))
-    )
-    rows = score(model, prepare(images, scale), scale)
-    return pd.DataFrame(rows).assign(dataset=name)[
-        ["dataset", "image", "scale", "psnr", "ssim", "seconds"]
-    ]
+    if not (model is None or isinstance(model, torch.nn.Module)):
+        raise TypeError(
+            f"model must be a torch.nn.Module, such as run.model or vdsr.load_pretrained(), or "
+            f"None for bicubic, got {shown(model)}"
+        )
+    ratio = as_ratio(scale)
+    rows = score(model, prepare(load_images(dataset), scale), scale)
+    lost = [row["image"] for row in rows if np.isnan(row["psnr"])]
+    if lost:
+        raise ValueError(
+            f"model must return numbers, got some that are none for image {lost[0]!r}; "
+            f"its weights may not be finite: train it again, or load others"
+        )
+    return pd.DataFrame(rows).assign(
+        dataset=str(dataset) if isinstance(dataset, (str, os.PathLike)) else "images",
+        scale=ratio.numerator if ratio.denominator == 1 else float(ratio),
+    )[["dataset", "image", "scale", "psnr", "ssim", "seconds"]]
 
 
 def prepare(images, scale):
-    """Yield name, ground truth and interpolated low resolution, 0 to 255, of each image."""
+    """Return an iterator over name, ground truth and interpolated low resolution, 0 to 255.
+
+    Parameters
+    ----------
+    images : mapping of str to ndarray of uint8
+        As from `vdsr.load_images`.
+    scale : float
+
+    Raises
+    ------
+    ValueError
+        Before the work, if an image is too small to be scored.
+    """
+    ratio = as_ratio(scale)
+    border, multiple = ceil(ratio), ratio.numerator
+    least = ceil((WINDOW + 2 * border) / multiple) * multiple
     for name, image in images.items():
-        yield name, *degrade(luma(image), scale)
+        height, width = image.shape[:2]
+        if min(height, width) < least:
+            raise ValueError(
+                f"image {name!r} must have at least {least} pixels a side to be scored at scale "
+                f"{scale}, got {height}×{width}: sides are cropped to multiples of {multiple}, "
+                f"{border} pixels are cut off at each border, and SSIM needs {WINDOW}; leave the "
+                f"image out, or take a scale with a smaller numerator, such as 2 or 2.5 = 5/2"
+            )
+    return ((name, *degrade_image(name, image, scale)) for name, image in images.items())
 
 
 def score(model, pairs, scale):
     """Return a row of image, scale, psnr, ssim and seconds for each of `prepare`'s pairs."""
-    shave = slice(ceil(scale), -ceil(scale))
+    border = ceil(as_ratio(scale))
+    shave = slice(border, -border)
     rows, planes = [], []
     for name, hr, ilr in pairs:
         start = perf_counter()
@@ -70,11 +122,36 @@ def score(model, pairs, scale):
 
 
 def super_resolve(model, ilr):
-    """Apply a model in float32 to a luminance plane (H, W), 0 to 255, and return the same kind."""
-    device = next(model.parameters()).device
-    x = torch.from_numpy(ilr / 255).to(device, torch.float32)[None, None]
-    with torch.inference_mode(), ieee_float32():
-        return model(x)[0, 0].double().cpu().numpy() * 255
+    """Apply a model to a luminance plane (H, W), 0 to 255, and return the same kind.
+
+    It computes in the type of its weights, float32 as a rule, and in evaluation mode, and is then
+    as it was.
+
+    Raises
+    ------
+    ValueError
+        If the output is not as large as the input.
+    """
+    state = next(chain(model.parameters(), model.buffers()), torch.empty(0))
+    dtype = state.dtype if state.is_floating_point() else torch.float32
+    x = torch.from_numpy(ilr / 255).to(state.device, dtype)[None, None]
+    with torch.inference_mode(), ieee_float32(), evaluating(model):
+        y = model(x)
+        if not isinstance(y, torch.Tensor) or y.shape != x.shape:
+            raise ValueError(f"model must map {tuple(x.shape)} to the same shape, got {shown(y)}")
+        return y[0, 0].double().cpu().numpy() * 255
+
+
+@contextmanager
+def evaluating(model):
+    """Put a model into evaluation mode, and each of its modules back into its own in the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager
@@ -103,8 +180,12 @@ def ieee_float32():
 
 
 def similarity(hr, sr):
-    """Return PSNR in dB and SSIM of two planes (H, W), 0 to 255, as MATLAB code computes them."""
+    """Return PSNR in dB and SSIM of two planes (H, W), 0 to 255, as MATLAB code computes them.
+
+    Equal planes have a PSNR of infinity.
+    """
     ssim = structural_similarity(
         hr, sr, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
-    return peak_signal_noise_ratio(hr, sr, data_range=255), ssim
+    with np.errstate(divide="ignore"):
+        return peak_signal_noise_ratio(hr, sr, data_range=255), ssim

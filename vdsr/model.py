@@ -1,11 +1,15 @@
 """The network: a stack of 3×3 convolutions that predicts what bicubic upscaling lost."""
 
+import os
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.io import loadmat
 from torch import nn
+
+from .checks import shown
+from .matfile import read_mat
 
 
 class VDSR(nn.Module):
@@ -231,19 +235,63 @@ def load_matconvnet(path):
 
     Raises
     ------
+    TypeError
+        If `path` is no path.
     ValueError
         If the file does not hold such a network.
+    OSError
+        If it cannot be opened.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be that of a .mat file, got {shown(path)}")
     try:
-        model = loadmat(path, simplify_cells=True)["model"]
+        model = read_mat(path).get("model")
+        if not isinstance(model, dict) or not {"weight", "bias"} <= set(model):
+            raise ValueError("it has no struct `model` with the fields `weight` and `bias`")
         weights, biases = model["weight"], model["bias"]
-        width = weights[0].shape[-1]
-        vdsr = VDSR(depth=len(weights), width=width)
-        with torch.no_grad():
-            for conv, w, b in zip(convolutions(vdsr), weights, biases, strict=True):
-                w = w.reshape(3, 3, conv.in_channels, conv.out_channels)  # MATLAB drops last ones
-                conv.weight.copy_(torch.from_numpy(w.transpose(3, 2, 0, 1).copy()))
-                conv.bias.copy_(torch.as_tensor(b).reshape(-1))
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+        if not (isinstance(weights, list) and isinstance(biases, list)):
+            raise ValueError("its weights and biases are no cell arrays")
+        if not len(weights) == len(biases) >= 2:
+            raise ValueError(f"it has {len(weights)} weights and {len(biases)} biases")
+        width = getattr(biases[0], "size", 0)
+        channels = [1, *[width] * (len(weights) - 1), 1]
+        layers = [
+            (_kernel(i, w, fan_in, fan_out), _bias(i, b, fan_out))
+            for i, (w, b, (fan_in, fan_out)) in enumerate(
+                zip(weights, biases, pairwise(channels), strict=True), start=1
+            )
+        ]
+    except ValueError as error:
         raise ValueError(f"{path} does not hold a MatConvNet VDSR: {error}") from error
+    vdsr = VDSR(depth=len(layers), width=width)
+    with torch.no_grad():
+        for convolution, (kernel, bias) in zip(convolutions(vdsr), layers, strict=True):
+            convolution.weight.copy_(torch.from_numpy(kernel))
+            convolution.bias.copy_(torch.from_numpy(bias))
     return vdsr.eval()
+
+
+def _kernel(layer, w, fan_in, fan_out):
+    """Return a layer's kernels, stored as 3 × 3 × in × out, in torch's order of axes."""
+    shape = getattr(w, "shape", ())
+    shape += (1,) * (4 - len(shape))  # MATLAB drops the last sides of 1
+    if shape != (3, 3, fan_in, fan_out):
+        raise ValueError(f"its weights {layer} are {shape}, not {(3, 3, fan_in, fan_out)}")
+    return _finite(f"weights {layer}", w).reshape(shape).transpose(3, 2, 0, 1).copy()
+
+
+def _bias(layer, b, fan_out):
+    """Return a layer's biases."""
+    shape = getattr(b, "shape", ())
+    if shape not in ((1, fan_out), (fan_out, 1)):
+        raise ValueError(f"its biases {layer} are {shape}, not {(1, fan_out)}")
+    return _finite(f"biases {layer}", b).reshape(-1)
+
+
+def _finite(name, values):
+    """Return values as float32."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"its {name} are not all finite")
+    return values

@@ -303,7 +303,7 @@ def border_curves(profile):
 
 
 def crops(rows):
-    """Draw the crops that `vdsr.pictures.compare` gives, with the scores of the whole picture.
+    """Draw the crops that `vdsr.crops.compare` gives, with the scores of the whole picture.
 
     Parameters
     ----------
