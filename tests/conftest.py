@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import settings
 
@@ -59,10 +58,3 @@ def html(tmp_path_factory):
     )
     assert build.returncode == 0, build.stdout + build.stderr
     return clone / "_build" / "html"
-
-
-@pytest.fixture
-def histories():
-    """Return a function that makes final rows of histories."""
-    columns = ["run", "depth", "seed", "step", "dataset", "scale", "psnr"]
-    return lambda *rows: pd.DataFrame(rows, columns=columns)
