@@ -2,6 +2,7 @@
 
 from .data import load_images
 from .evaluate import evaluate
+from .export import export_onnx
 from .imresize import imresize
 from .model import SRCNN, VDSR, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "evaluate",
+    "export_onnx",
     "imresize",
     "load_images",
     "load_matconvnet",

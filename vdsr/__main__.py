@@ -1,10 +1,11 @@
-"""Commands: ``python -m vdsr upscale``, ``study``, ``publish``, ``release`` and ``bench``."""
+"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release`` and ``bench``."""
 
 import argparse
 import sys
 
 from . import bench, benchmark, study
 from .experiments import STUDIES
+from .export import export_onnx
 from .upscale import PRETRAINED, upscale_file
 
 
@@ -25,6 +26,13 @@ def main(arguments=None):
     command.add_argument("--scale", type=float, default=2, metavar="FACTOR",
                          help="from 1 to 8, fractions too; the network was trained for 2, 3 "
                          "and 4 (default: 2)")  # fmt: skip
+    command = commands.add_parser(
+        "export",
+        help="write the network as ONNX",
+        description="Writes the network that comes with the package as an ONNX file, for programs "
+        "that run without Python. It takes and gives luminance in [0, 1], of any height and width.",
+    )
+    command.add_argument("target", help="file to write: network.onnx, say")
     command = commands.add_parser(
         "study",
         help="work through the missing runs of the studies and record them in results/",
@@ -49,6 +57,13 @@ def main(arguments=None):
             )
         except (OSError, ValueError) as error:
             print(f"vdsr upscale: {error}", file=sys.stderr)
+            return 1
+        return 0
+    if options.command == "export":
+        try:
+            export_onnx(options.target)
+        except (ImportError, OSError) as error:
+            print(f"vdsr export: {error}", file=sys.stderr)
             return 1
         return 0
     if options.command == "bench":
