@@ -96,22 +96,34 @@ def site(html):
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory):
+def launch(tmp_path_factory):
+    """Return a function that starts a Chromium, with some further flags."""
     chromium, driver = (
         next(filter(None, map(shutil.which, names)), None)
         for names in [("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)]
     )
     if not (chromium and driver):
         pytest.skip("no Chromium with its driver is installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    browsers = []
+
+    def start(*flags):
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*FLAGS.split(), *flags):
+            options.add_argument(flag)
+        options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        browsers.append(webdriver.Chrome(options, webdriver.ChromeService(driver)))
+        return browsers[-1]
+
+    yield start
+    for browser in browsers:
+        browser.quit()
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    return launch()
 
 
 @pytest.fixture

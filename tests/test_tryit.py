@@ -12,15 +12,20 @@ RNG = np.random.default_rng(0)
 PHOTO = load_images("samples-test")["astronaut"]
 
 
-@pytest.fixture
-def tryit(html, site, browser):
-    """Return a browser that has the page open."""
+@pytest.fixture(scope="module")
+def page(html, site):
+    """The page's address."""
     if not (html / "_static" / "tryit").exists():
         pytest.skip("the book has no ONNX Runtime Web: make book fetches it where npm is installed")
-    browser.set_script_timeout(60)
+    return f"{site}/tryit.html"
+
+
+@pytest.fixture
+def tryit(page, browser):
+    """A browser that has the page open."""
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    if browser.current_url != f"{site}/tryit.html":  # or its workers would start again
-        browser.get(f"{site}/tryit.html")
+    if browser.current_url != page:  # or its workers would start again
+        browser.get(page)
     set_factor(browser, 2)
     wait(browser, 20, lambda: find(browser, "form").is_displayed())
     return browser
@@ -108,6 +113,23 @@ def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
         bicubic = imresize(image, factor).clip(0, 255)
         assert np.abs(wanted - bicubic).max() > 10  # the network does something
     assert np.abs(saved - wanted).max() <= 1
+
+
+def test_a_gpu_gives_the_same(launch, page, tmp_path):
+    browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    # The page takes no GPU that is only imitated on the processor, and here no other is wanted.
+    script = "Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', {value: false})"
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    browser.get(page)
+    has_gpu = "navigator.gpu.requestAdapter().then((a) => arguments[0](a !== null))"
+    if not browser.execute_async_script(has_gpu):
+        pytest.skip("this Chromium has no WebGPU, imitated or not")
+    image = PHOTO[100:112, 200:216]
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    choose(browser, tmp_path / "photo.png")
+    assert end(browser).endswith("by WebGPU.")
+    saved = save(browser, tmp_path, "photo-x2.png").astype(float)
+    assert np.abs(saved - upscale(image, 2)).max() <= 1
 
 
 RESIZE = """

@@ -228,7 +228,7 @@ async function enlarge(picture, scale, signal) {
     }
   };
   await Promise.all(workers.map(work));
-  const time = duration(performance.now() - began);
+  const time = duration(performance.measure("enlarge", { start: began }).duration);
   return `${picture.name}: from ${size(picture)} to ${size(result)} in ${time}, by ${name}.`;
 }
 
