@@ -1,10 +1,12 @@
 """What the book needs beyond Jupyter Book: notebooks, MathJax offline, sliders, the page Try it."""
 
+import csv
 import json
 import shutil
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -28,8 +30,33 @@ def copy_notebooks(app, config):
 
 def glue_numbers(app, config):
     """Let {{ name }} in the text stand for a number that was computed from the records."""
-    path = Path(app.srcdir).parent / "results" / "numbers.json"
-    config.myst_substitutions = json.loads(path.read_text())
+    results = Path(app.srcdir).parent / "results"
+    numbers = json.loads((results / "numbers.json").read_text())
+    config.myst_substitutions = numbers | tryit_numbers(results / "tryit.csv")
+
+
+def tryit_numbers(path):
+    """Return what the page Try it says of its own weight and speed."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def middle(column, rows):
+        return median(float(row[column]) for row in rows)
+
+    table = [
+        "| threads | the page | `vdsr.upscale` | the page takes |",
+        "|---|---|---|---|",
+    ]
+    for threads in sorted({row["threads"] for row in rows}, key=int):
+        some = [row for row in rows if row["threads"] == threads]
+        page, package = (middle(f"{who}_seconds", some) for who in ("page", "package"))
+        ratio = median(float(r["page_seconds"]) / float(r["package_seconds"]) for r in some)
+        table.append(f"| {threads} | {page:.0f} s | {package:.0f} s | {ratio:.0f} times as long |")
+    return {
+        "tryit_megabytes": f"{middle('megabytes', rows):.0f}",
+        "tryit_table": "\n".join(table),
+        **{f"tryit_{name}": rows[-1][name] for name in ("cores", "processor", "round")},
+    }
 
 
 def bundle_mathjax(app, exception):

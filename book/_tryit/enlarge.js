@@ -1,6 +1,9 @@
 // MATLAB's bicubic interpolation, and what the network's change of luminance does to a pixel:
 // what vdsr/imresize.py and vdsr/upscale.py do, for factors of 1 and more.
 
+const SEEN = 1 / 510; // an opacity below half a level is none
+const REACH = 24; // what the network sees, and what interpolation adds
+
 /** Keys' cubic convolution kernel with a = -0.5. */
 function cubic(x) {
   x = Math.abs(x);
@@ -64,39 +67,79 @@ function resize(plane, width, rows, columns) {
 }
 
 /**
+ * Give hidden pixels the colour of the nearest one that is seen, for the network to be shown.
+ *
+ * @param {Uint8ClampedArray} pixels - RGBA, changed in place
+ * @param {number} width
+ * @param {number} height
+ */
+export function fillHidden(pixels, width, height) {
+  const seen = (i) => pixels[4 * i + 3] > 0;
+  // The nearest seen row of each pixel's column, the upper one of two; NONE if there is none.
+  const NONE = -1e9;
+  const nearest = new Int32Array(width * height);
+  for (let x = 0; x < width; x++) {
+    for (let y = 0, last = NONE; y < height; y++) {
+      if (seen(y * width + x)) last = y;
+      nearest[y * width + x] = last;
+    }
+    for (let y = height - 1, last = NONE; y >= 0; y--) {
+      const i = y * width + x;
+      if (seen(i)) last = y;
+      if (last !== NONE && last - y < y - nearest[i]) nearest[i] = last;
+    }
+  }
+  for (let i = 0; i < nearest.length; i++) {
+    if (seen(i)) continue;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    let [best, from] = [Infinity, -1];
+    // What is farther from a seen pixel than the network looks decides nothing that is seen.
+    for (let d = 0; d <= REACH && d * d <= best; d++) {
+      for (const column of [x - d, x + d]) {
+        if (column < 0 || column >= width) continue;
+        const row = nearest[y * width + column];
+        const distance = row === NONE ? Infinity : d * d + (row - y) ** 2;
+        const place = row * width + column;
+        if (distance < best || (distance === best && column < from % width)) {
+          [best, from] = [distance, place];
+        }
+      }
+    }
+    for (let c = 0; c < 3; c++) pixels[4 * i + c] = from < 0 ? 0 : pixels[4 * from + c];
+  }
+}
+
+/**
  * Enlarge part of a picture by interpolation.
  *
- * @param {Uint8ClampedArray} pixels - RGBA of the source pixels that `rows` and `columns` need
+ * @param {Uint8ClampedArray} pixels - RGBA of the source pixels that `rows` and `columns` need;
+ *   hidden ones filled
  * @param {{grey: boolean, alpha: boolean}} kind - of the picture
  * @param rows - from axisWeights
  * @param columns - from axisWeights
- * @returns {{colour: Float64Array[], alpha: ?Float64Array}} planes, 0 to 1 but for overshoot
+ * @returns {{colour: Float64Array[], alpha: ?Float64Array, shown: Float64Array[]}} planes, 0 to 1
+ *   but for overshoot; `shown` is what the network is to see
  */
 export function interpolate(pixels, kind, rows, columns) {
   const width = columns.end - columns.start;
-  const count = width * (rows.end - rows.start);
-  const plane = (value) => {
-    const source = new Float64Array(count);
-    for (let i = 0; i < count; i++) source[i] = value(4 * i);
-    return resize(source, width, rows, columns);
-  };
+  const source = new Float64Array(width * (rows.end - rows.start));
+  const plane = (value) => resize(source.map((_, i) => value(4 * i)), width, rows, columns);
   const channels = kind.grey ? [0] : [0, 1, 2];
-  if (!kind.alpha) {
-    return { colour: channels.map((c) => plane((i) => pixels[i + c] / 255)), alpha: null };
-  }
-  // Colour counts as much as it is opaque, so that hidden colours never show.
+  const shown = channels.map((c) => plane((i) => pixels[i + c] / 255));
+  if (!kind.alpha) return { colour: shown, alpha: null, shown };
   const alpha = plane((i) => pixels[i + 3] / 255);
-  const colour = channels.map((c) => plane((i) => (pixels[i + c] * pixels[i + 3]) / 65025));
-  for (const values of colour) {
-    for (let i = 0; i < values.length; i++) values[i] = alpha[i] > 0 ? values[i] / alpha[i] : 0;
-  }
-  return { colour, alpha };
+  const colour = channels.map((c, k) => {
+    // A colour counts as much as it is opaque.
+    const weighted = plane((i) => (pixels[i + c] * pixels[i + 3]) / 65025);
+    return weighted.map((value, i) => (alpha[i] > SEEN ? value / alpha[i] : shown[k][i]));
+  });
+  return { colour, alpha, shown };
 }
 
 /** The network's input: grey itself, or the Y of MATLAB's YCbCr over 255; both in [0, 1]. */
-export function luminance({ colour }) {
-  if (colour.length === 1) return Float32Array.from(colour[0]);
-  const [r, g, b] = colour;
+export function luminance({ shown }) {
+  if (shown.length === 1) return Float32Array.from(shown[0]);
+  const [r, g, b] = shown;
   return Float32Array.from(r, (_, i) => (16 + 65.481 * r[i] + 128.553 * g[i] + 24.966 * b[i]) / 255);
 }
 

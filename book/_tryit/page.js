@@ -1,6 +1,6 @@
 // The page Try it: takes a picture, has workers enlarge it tile by tile, shows and saves the result.
 
-import { axisWeights } from "./enlarge.js";
+import { axisWeights, fillHidden } from "./enlarge.js";
 
 const TILE = 256; // largest side of a tile of the result, in pixels
 const HALO = 20; // how far the network sees beyond a pixel
@@ -70,12 +70,14 @@ async function read(blob, name) {
   if (!context) throw new Refusal(`${name} has ${size(bitmap)}, too many for this page.`);
   context.drawImage(bitmap, 0, 0);
   const pixels = context.getImageData(0, 0, width, height).data;
-  const kind = { grey: true, alpha: false };
-  for (let i = 0; i < pixels.length; i += 4) {
-    kind.alpha ||= pixels[i + 3] < 255;
-    kind.grey &&= pixels[i] === pixels[i + 1] && pixels[i] === pixels[i + 2];
-  }
-  return { name, width, height, bitmap, pixels, kind };
+  const every = (condition) => {
+    for (let i = 0; i < pixels.length; i += 4) if (!condition(i)) return false;
+    return true;
+  };
+  const alpha = !every((i) => pixels[i + 3] === 255);
+  if (alpha) fillHidden(pixels, width, height);
+  const grey = every((i) => pixels[i] === pixels[i + 1] && pixels[i] === pixels[i + 2]);
+  return { name, width, height, bitmap, pixels, kind: { grey, alpha } };
 }
 
 // ---- Workers with the network -----------------------------------------------------------------
