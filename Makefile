@@ -1,15 +1,17 @@
 # make book    sets up .venv, runs a notebook on sample images, builds the book
-# make test    runs the tests
-# make study   trains what the studies still lack: PRESET=paper, HOURS=3 for a limit
+# make test    runs the tests but for the slow ones
+# make test-all runs all tests
+# make study   trains what the studies still lack: HOURS=3 for a limit, SEEDS=3 for more seeds
 # make publish shows what is recorded: executes the notebooks, renews the README's table
 # make bench   measures the speed of a training step on this machine
+# make gpu-check tries training, resuming and scoring on a GPU, and measures its speed
 # make lint    checks code and notebooks
 # make links   checks the book's links to the outside, which needs a network
 # make clean   removes what was built; neither the environment nor any result
 
-.PHONY: book test study publish bench lint links clean
-PRESET := paper
+.PHONY: book test test-all study publish bench gpu-check lint links clean
 HOURS :=
+SEEDS := 1
 
 # A notebook's kernel and the programs it calls come from the environment, too.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -36,15 +38,22 @@ _build/tryit/network.onnx: vdsr/pretrained.safetensors vdsr/export.py Makefile .
 	$(BIN)/python -m vdsr export $@
 
 test: .venv/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed
 	$(BIN)/python -m pytest
 
 study: .venv/installed
-	$(BIN)/python -m vdsr study --preset $(PRESET) $(if $(HOURS),--hours $(HOURS))
+	$(BIN)/vdsr study --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS))
 
 publish: .venv/installed
-	$(BIN)/python -m vdsr publish
+	$(BIN)/vdsr publish
 
 bench: .venv/installed
+	$(BIN)/vdsr bench
+
+gpu-check: .venv/installed
+	$(BIN)/python -m pytest -m gpu -ra
 	$(BIN)/python -m vdsr bench
 
 lint: .venv/installed

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 from selenium import webdriver
 
 ROOT = Path(__file__).parents[1]
+
+settings.register_profile("no deadline", deadline=None)  # the machine may be busy
+settings.load_profile("no deadline")
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "

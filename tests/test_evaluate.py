@@ -1,10 +1,20 @@
+import re
+import sys
+import warnings
+from fractions import Fraction
+from math import ceil
+
 import numpy as np
 import pytest
 import torch
+from skimage.io import imsave
 
-from vdsr import VDSR, data, evaluate, load_images, load_matconvnet
+from vdsr import SRCNN, VDSR, data, evaluate, load_images, load_matconvnet
+from vdsr.data import luma
 from vdsr.evaluate import border_profile, prepare, similarity
 from vdsr.patches import degrade
+
+MODULE = sys.modules["vdsr.evaluate"]  # whose name in the package is the function's
 
 # Mean PSNR at ×2, ×3, ×4, measured with this protocol and within 0.01 dB of Kim et al., Table 3.
 BICUBIC = {
@@ -145,3 +155,228 @@ def test_border_profile_knows_padding_from_surroundings():
     ring[1:-1, 1:-1] = False
     error = (ilr.round().clip(0, 255) - hr)[24:72, 30:90][ring]
     assert table["bicubic"][0] == pytest.approx(10 * np.log10(255**2 / (error**2).mean()))
+
+
+class Returns(torch.nn.Module):
+    """A network that does what it is told, and keeps what it saw."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.inputs = function, []
+
+    def forward(self, x):
+        self.inputs.append(x)
+        return self.function(x)
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+
+
+@pytest.mark.parametrize("scale", [1, 1.1, 2, 2.5, 3, 4])
+def test_as_many_pixels_are_cut_off_as_the_scale_says(scale):
+    """What the outermost pixels are does not count, and the next ring does."""
+    border = ceil(scale)
+    images = {"a": noise(60, 66)}
+
+    def spoil(rings):
+        def function(x):
+            x = x.clone()
+            x[..., :rings, :] = x[..., -rings:, :] = x[..., :, :rings] = x[..., :, -rings:] = 9
+            return x
+
+        return evaluate(Returns(function), images, scale).psnr[0]
+
+    same = evaluate(Returns(lambda x: x), images, scale).psnr[0]
+    assert spoil(border) == same
+    assert spoil(border + 1) < min(same, 30)
+
+
+def test_output_is_rounded_and_clipped_to_8_bits():
+    images = {"black": np.zeros((20, 20), np.uint8), "white": np.full((20, 20), 255, np.uint8)}
+    for offset, psnr in ((0.49 / 255, np.inf), (0.51 / 255, 20 * np.log10(255))):
+        scores = evaluate(Returns(lambda x, o=offset: x + o), {"a": images["black"]}, 2)
+        assert scores.psnr[0] == pytest.approx(psnr)
+        scores = evaluate(Returns(lambda x, o=offset: x + o), {"a": images["white"]}, 2)
+        assert scores.psnr[0] == np.inf  # nothing is whiter
+        scores = evaluate(Returns(lambda x, o=offset: x - o), {"a": images["black"]}, 2)
+        assert scores.psnr[0] == np.inf
+
+
+def test_what_the_network_sees():
+    """Luminance from 0 to 1 in float32, without gradients."""
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 25, 3), np.uint8)
+    network = Returns(lambda x: x if torch.is_inference_mode_enabled() else None)
+    scores = evaluate(network, {"a": rgb}, 2.5)
+    [x] = network.inputs
+    assert (x.shape, x.dtype) == ((1, 1, 20, 25), torch.float32)
+    _, ilr = degrade(luma(rgb), 2.5)
+    np.testing.assert_allclose(x[0, 0] * 255, ilr, atol=1e-4)
+    grey = evaluate(network, {"a": luma(rgb).astype(np.uint8)}, 2.5)
+    assert scores.psnr[0] == grey.psnr[0]
+
+
+def test_seconds_are_the_models(monkeypatch):
+    ticks = iter(range(100))
+    monkeypatch.setattr(MODULE, "perf_counter", lambda: next(ticks) ** 2)
+    scores = evaluate(None, [noise(20, 20), noise(20, 20)], 2)
+    assert [*scores.seconds] == [1, 5]  # 1² - 0² and 3² - 2²
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_networks_of_every_precision(kind):
+    model = VDSR(3, 4)
+    images = {"a": noise(30, 30)}
+    expected = evaluate(model, images, 2).psnr[0]
+    assert evaluate(model.to(kind), images, 2).psnr[0] == pytest.approx(expected, abs=0.1)
+
+
+def test_a_perfect_image_has_no_error():
+    scores = evaluate(None, {"a": np.full((20, 20), 99, np.uint8)}, 2)
+    assert [scores.psnr[0], scores.ssim[0]] == [np.inf, 1]
+    assert evaluate(None, [noise(20, 20)], 1).psnr[0] == np.inf
+
+
+@pytest.mark.parametrize("scale", [2, 2.0, np.int64(2), np.float32(2), Fraction(2), np.array(2)])
+def test_scales_of_every_type(scale):
+    scores = evaluate(None, [noise(40, 40)], scale)
+    assert scores.scale.dtype == np.int64
+    assert scores.drop(columns="seconds").equals(
+        evaluate(None, [noise(40, 40)], 2).drop(columns="seconds")
+    )
+
+
+def test_scale_is_shown_as_it_was_used():
+    images = [noise(80, 80)]
+    assert evaluate(None, images, np.float32(2.4)).scale[0] == 2.4
+    assert evaluate(None, images, 10 / 3).scale[0] == 10 / 3
+    assert evaluate(None, images, 0.1 * 30).scale[0] == 3  # 3.0000000000000004
+
+
+def test_images_by_name_in_a_list_and_in_a_folder(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 34, 3), np.uint8)
+    imsave(tmp_path / "a.png", rgb, check_contrast=False)
+    by_name = evaluate(None, {"a": rgb, "b": rgb}, 3)
+    assert [*by_name.image] == ["a", "b"]
+    in_a_list = evaluate(None, [rgb, rgb], 3)
+    assert [*in_a_list.image] == ["0", "1"]
+    assert {*by_name.dataset, *in_a_list.dataset} == {"images"}
+    for folder in (tmp_path, str(tmp_path)):
+        own = evaluate(None, folder, 3)
+        assert (own.dataset[0], own.image[0]) == (str(tmp_path), "a")
+        assert own.psnr[0] == by_name.psnr[0] == in_a_list.psnr[1]
+
+
+@pytest.mark.parametrize(
+    ("scale", "least"), [(1, 13), (2, 16), (2.5, 20), (3, 18), (4, 20), (1.1, 22), (2.71, 271)]
+)
+def test_the_smallest_image(scale, least):
+    """Cut to fit and shaved, it has the 11 pixels of SSIM's window."""
+    assert np.isfinite(evaluate(None, [noise(least, least + 3)], scale).ssim[0])
+    network = Returns(lambda x: x)
+    for shape in ((least - 1, 300), (300, least - 1)):
+        message = f"image 'b' must have at least {least} pixels a side .* {scale}, got {shape[0]}×"
+        with pytest.raises(ValueError, match=message):
+            evaluate(network, {"a": noise(300, 300), "b": noise(*shape)}, scale)
+    assert not network.inputs  # nothing was done in vain
+
+
+def test_model_is_as_it_was():
+    """Scores are those of evaluation mode, and each module is back in its own then."""
+    model = torch.nn.Sequential(VDSR(2, 2), torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5))
+    model[1].eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = [evaluate(model, [noise(30, 30)], 2).psnr[0] for _ in range(2)]
+    assert scores[0] == scores[1] == evaluate(model.eval(), [noise(30, 30)], 2).psnr[0]
+    model.train()
+    model[1].eval()
+    with pytest.raises(RuntimeError, match="stop"):
+        evaluate(torch.nn.Sequential(model, Returns(stop)), [noise(30, 30)], 2)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def stop(x):
+    raise RuntimeError("stop")
+
+
+def test_networks_that_are_not_plain():
+    images = [noise(30, 30)]
+    assert evaluate(SRCNN(), images, 2).psnr[0] > 0  # which pads in evaluation mode alone
+    assert evaluate(torch.nn.Identity(), images, 2).psnr[0] == pytest.approx(
+        evaluate(None, images, 2).psnr[0], abs=1e-3
+    )
+    model = VDSR(3, 4)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        traced = torch.jit.trace(model, torch.zeros(1, 1, 9, 9))
+    assert evaluate(traced, images, 2).psnr[0] == evaluate(model, images, 2).psnr[0]
+
+
+@pytest.mark.parametrize("got", ["network", VDSR, 3, np.zeros(3), lambda x: x])
+def test_what_is_no_model(got):
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, .*None for bicubic"):
+        evaluate(got, "samples-test", 2)
+
+
+def test_models_that_do_not_fit():
+    images = {"a": noise(30, 32)}
+    for function in (lambda x: x[..., 1:], lambda x: x[:, 0], lambda x: (x, x), lambda x: None):
+        message = r"model must map \(1, 1, 30, 32\) to the same shape, got "
+        with pytest.raises(ValueError, match=message):
+            evaluate(Returns(function), images, 2)
+    model = VDSR(2, 2)
+    torch.nn.init.constant_(model.layers[0].weight, np.nan)
+    with pytest.raises(ValueError, match=r"model must return numbers, .* none for image 'a'"):
+        evaluate(model, images, 2)
+
+
+IMAGE = noise(30, 30)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        (None, TypeError, "dataset must be an image set's name, .*, got None"),
+        (3, TypeError, "dataset must be .*, got 3"),
+        (
+            IMAGE,
+            TypeError,
+            r"dataset must be .* list of arrays .*got ndarray of uint8 .*\(30, 30\)",
+        ),
+        (iter([IMAGE]), TypeError, "dataset must be .*, got <list_"),
+        ([], ValueError, r"dataset must hold an image, got \[\]"),
+        ({}, ValueError, "dataset must hold an image, got {}"),
+        ("Set6", ValueError, "dataset must be .*unknown image set 'Set6'; known are .*Set5"),
+        (["a.png"], TypeError, r"image '0' must be .*, got 'a\.png'; .*skimage\.io\.imread"),
+        ([torch.zeros(9, 9)], TypeError, r"image '0' must be .*, got Tensor .*; np\.asarray"),
+        ({"a": IMAGE / 255}, ValueError, r"image 'a' must be .* of float64 .*\(255 \* image\)"),
+        ({"a": IMAGE > 9}, ValueError, r"image 'a' must be .* of bool .*255 \* image.astype"),
+        ({"a": IMAGE.astype(np.uint16)}, ValueError, r"image 'a' .* of uint16 .*image / 257"),
+        ({"a": IMAGE.astype(int)}, ValueError, r"image 'a' .* of int64 .*image\.astype"),
+        ({"a": noise(30, 120).reshape(30, 30, 4)}, ValueError, r"image 'a' .*image\[\.\.\., :3\]"),
+        ({"a": IMAGE[..., None]}, ValueError, r"image 'a' .*image\[\.\.\., 0\]"),
+        ({"a": IMAGE[None].repeat(3, 0)}, ValueError, r"image 'a' .*transpose\(1, 2, 0\)"),
+        ({"a": IMAGE[None, None]}, ValueError, "image 'a' .*each image as an array of its own"),
+        ({"a": IMAGE[:, :0]}, ValueError, "image 'a' must have at least 16 pixels .* got 30×0"),
+    ],
+)
+def test_what_is_no_image_set(dataset, error, message):
+    with pytest.raises(error, match=message):
+        evaluate(None, dataset, 2)
+
+
+@pytest.mark.parametrize(
+    ("scale", "error"),
+    [(None, TypeError), ("2", TypeError), (True, TypeError), ([2], TypeError), (2j, TypeError),
+     (0, ValueError), (-2, ValueError), (0.5, ValueError), (float("nan"), ValueError),
+     (float("inf"), ValueError), (Fraction(1, 2), ValueError)],
+)  # fmt: skip
+def test_what_is_no_scale(scale, error, monkeypatch):
+    monkeypatch.setattr(MODULE, "load_images", None)  # refused before anything is loaded
+    message = (
+        f"scale must be a number of at least 1, such as 2 or 2.5, got {re.escape(repr(scale))}"
+    )
+    with pytest.raises(error, match=message):
+        evaluate(None, "Set5", scale)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from PIL import Image
 
 from vdsr import benchmark, experiments, paper, train_all, verdicts
 from vdsr.experiments import STUDIES
@@ -55,6 +57,44 @@ def test_wrong_preset_fails_before_training(tmp_path, monkeypatch):
             {"preset": "papre"}, progress_bar=False,
         )  # fmt: skip
     assert not (tmp_path / "runs").exists()
+
+
+PHOTO = ROOT / "notebooks" / "upscale_your_photo.ipynb"
+
+
+def test_photo_is_enlarged_once_and_written(tmp_path, monkeypatch):
+    Image.fromarray(np.full((9, 12, 3), 90, np.uint8)).save(tmp_path / "in.png")
+    parameters = {"photo": "in.png", "target": "out.png", "scale": "2.5"}  # as papermill -r gives
+    counting = nbformat.read(PHOTO, as_version=4)
+    counting.cells.insert(3, nbformat.v4.new_code_cell(
+        "import vdsr.networks as n; tiles = []; a = n.apply\n"
+        "n.apply = lambda model, luma: tiles.append(luma) or a(model, luma)"
+    ))  # fmt: skip
+    counting.cells.append(nbformat.v4.new_code_cell("print(len(tiles), 'tile')"))
+    nbformat.write(counting, tmp_path / "counting.ipynb")
+    out = papermill.execute_notebook(
+        tmp_path / "counting.ipynb", tmp_path / "out.ipynb", parameters, cwd=tmp_path,
+        progress_bar=False,
+    )  # fmt: skip
+    assert out.cells[-1].outputs[0].text == "1 tile\n"
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (30, 23)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"target": "out.png"}, "target is for a photo of yours"),
+        ({"scale": "9"}, "scale must be from 1 to 8, got 9.0"),
+        ({"photo": "none.png"}, "none.png"),
+    ],
+)
+def test_photo_with_wrong_parameters(parameters, message, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match=message):
+        papermill.execute_notebook(
+            PHOTO, tmp_path / "o.ipynb", parameters, cwd=tmp_path, progress_bar=False
+        )
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_every_study_has_its_notebook():

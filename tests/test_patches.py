@@ -1,10 +1,12 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
 from vdsr import imresize, load_images
 from vdsr.data import luma
-from vdsr.patches import Patches, degrade
+from vdsr.patches import Patches, as_ratio, degrade
 
 
 @pytest.mark.parametrize(("dataset", "count"), [("T91", 7_992), ("T91+BSD200", 54_192)])
@@ -65,8 +67,77 @@ def test_degrade_crops_to_the_scale(scale, shape):
     assert hr.shape == ilr.shape == shape
 
 
-def test_what_cannot_be_cut():
-    with pytest.raises(ValueError, match="cannot be scaled"):
-        degrade(np.zeros((3, 9)), 4)
-    with pytest.raises(ValueError, match="no image as large as a 9999×9999 patch"):
-        Patches("samples-test", (2,), size=9999)
+@pytest.mark.parametrize(
+    ("scale", "ratio"),
+    [
+        (2, "2"), (2.5, "5/2"), (10 / 3, "10/3"), (3.33, "333/100"), (np.float32(2.4), "12/5"),
+        (np.int64(3), "3"), (Fraction(7, 3), "7/3"), (0.1 * 30, "3"), (1, "1"), (np.array(2), "2"),
+    ],
+)  # fmt: skip
+def test_scale_as_a_fraction(scale, ratio):
+    assert str(as_ratio(scale)) == ratio
+    hr = np.random.default_rng(0).uniform(size=(340, 350))
+    assert all(map(np.array_equal, degrade(hr, scale), degrade(hr, Fraction(ratio))))
+
+
+def test_degrade_is_down_and_up():
+    hr = np.random.default_rng(0).uniform(size=(11, 14))
+    cropped, ilr = degrade(hr, 2.5)
+    assert np.array_equal(cropped, hr[:10, :10])
+    assert np.array_equal(ilr, imresize(imresize(cropped, shape=(4, 4)), shape=(10, 10)))
+    assert all(map(np.array_equal, degrade(hr.tolist(), 2.5), (cropped, ilr)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((np.zeros((3, 9)), 4), ValueError, r"cannot be scaled by 1/4.*4 pixels a side.*got 3×9"),
+        (
+            (np.zeros((256, 256)), 2.71),
+            ValueError,
+            r"by 1/2\.71.*271 pixels .* 271/100, got 256×256",
+        ),
+        ((np.zeros((9, 9)), 0.5), ValueError, "scale must be a number of at least 1.*got 0.5"),
+        ((np.zeros((9, 9)), 0.999), ValueError, "scale must be .*got 0.999"),
+        ((np.zeros((9, 9)), float("nan")), ValueError, "scale must be .*got nan"),
+        ((np.zeros((9, 9)), float("inf")), ValueError, "scale must be .*got inf"),
+        ((np.zeros((9, 9)), "2"), TypeError, "scale must be .*got '2'"),
+        ((np.zeros((9, 9)), None), TypeError, "scale must be .*got None"),
+        (
+            (np.zeros((9, 9, 3)), 2),
+            ValueError,
+            r"hr must be .*\(H, W\), got ndarray of float64 and shape \(9, 9, 3\)",
+        ),
+        ((None, 2), TypeError, "hr must be an array of real numbers, .*got None"),
+        (("hr", 2), TypeError, "hr must be an array of real numbers, .*got 'hr'"),
+    ],
+)
+def test_bad_arguments_of_degrade(arguments, error, message):
+    with pytest.raises(error, match=message):
+        degrade(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"scales": 2}, TypeError, r"scales must be factors, such as \(2, 3, 4\), got 2"),
+        ({"scales": ()}, TypeError, r"scales must be factors, .*got \(\)"),
+        ({"scales": (2, "3")}, TypeError, "scale must be a number of at least 1.*got '3'"),
+        ({"scales": (2, 0.5)}, ValueError, "scale must be a number of at least 1.*got 0.5"),
+        ({"size": 0}, ValueError, "size must be a whole number of pixels, at least 1, got 0"),
+        ({"size": 20.5}, ValueError, "size must be a whole number of pixels.*got 20.5"),
+        ({"size": None}, TypeError, "size must be a whole number of pixels.*got None"),
+        ({"overlap": -1}, ValueError, "overlap must be .*from 0 to below the size .*41, got -1"),
+        ({"overlap": 41}, ValueError, "overlap must be .*from 0 to below the size .*41, got 41"),
+        ({"augment": "False"}, TypeError, "augment must be True or False, got 'False'"),
+        ({"device": "gpu"}, ValueError, "device must be one that torch has here.*got 'gpu'"),
+        ({"dataset": None}, TypeError, "dataset must be an image set's name.*got None"),
+        ({"dataset": "Set6"}, ValueError, "dataset must be .*unknown image set 'Set6'"),
+        ({"size": 9999}, ValueError, "no image|an image as large as a 9999×9999 patch.*samples"),
+        ({"dataset": [np.zeros((3, 99), np.uint8)], "scales": (2, 4)}, ValueError,
+         "image '0': hr cannot be scaled by 1/4.*got 3×99"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_of_patches(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Patches(**{"dataset": "samples-test", "scales": (2,)} | arguments)

@@ -1,13 +1,13 @@
 """VDSR (Kim et al. 2016), reproduced: the network, its training, the paper's protocol."""
 
+from .config import TrainConfig
 from .data import load_images
 from .evaluate import evaluate
 from .export import export_onnx
 from .imresize import imresize
-from .model import SRCNN, VDSR, load_matconvnet, receptive_field
+from .model import SRCNN, VDSR, from_state_dict, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
-from .train import TrainConfig
-from .upscale import load_pretrained, upscale
+from .upscale import load_pretrained, upscale, upscale_file
 
 __version__ = "0.1.0"
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TrainConfig",
     "evaluate",
     "export_onnx",
+    "from_state_dict",
     "imresize",
     "load_images",
     "load_matconvnet",
@@ -25,4 +26,5 @@ __all__ = [
     "train",
     "train_all",
     "upscale",
+    "upscale_file",
 ]

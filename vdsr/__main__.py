@@ -1,31 +1,38 @@
-"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release`` and ``bench``."""
+"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release``, ``ledger``, …"""
 
 import argparse
+import signal
 import sys
+import threading
+import warnings
 
-from . import bench, benchmark, study
-from .experiments import STUDIES
+from . import __version__, ledger
 from .export import export_onnx
+from .formats import FORMATS
+from .pictures import LossWarning
 from .upscale import PRETRAINED, upscale_file
 
 
 def main(arguments=None):
     """Parse a command line and run it; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vdsr")
+    parser = argparse.ArgumentParser(prog="vdsr")
+    parser.add_argument("--version", action="version", version=f"vdsr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "upscale",
         help="enlarge a picture file",
         description="Enlarges a picture by the network that comes with the package: luminance by "
-        "the network, colour and transparency by bicubic interpolation. The colour profile and "
-        "the EXIF data are kept, but not the tags of a TIFF.",
+        "the network, colour and transparency by bicubic interpolation. What the picture's file "
+        "holds beside pixels is kept where the format that is written holds it; a warning names "
+        "each loss.",
     )
-    command.add_argument("source", help="the picture: JPEG, PNG, TIFF, WebP, ...")
+    command.add_argument("source", help=f"the picture: {', '.join(kind.name for kind in FORMATS)}")
     command.add_argument("-o", "--output", required=True, metavar="TARGET",
                          help="file to write; its suffix says the format")  # fmt: skip
     command.add_argument("--scale", type=float, default=2, metavar="FACTOR",
                          help="from 1 to 8, fractions too; the network was trained for 2, 3 "
                          "and 4 (default: 2)")  # fmt: skip
+    command.add_argument("--quiet", action="store_true", help="say nothing of losses")
     command = commands.add_parser(
         "export",
         help="write the network as ONNX",
@@ -39,44 +46,98 @@ def main(arguments=None):
         description="Trains what is missing, cheap and decisive runs first, and records each run "
         "in results/ as it ends. Kill it at any time: started again, it goes on.",
     )
-    command.add_argument("names", nargs="*", default=[*STUDIES], metavar="STUDY",
-                         help=f"which studies: {', '.join(STUDIES)} (default: all)")  # fmt: skip
-    command.add_argument("--preset", choices=["cpu", "paper"], default="paper")
-    command.add_argument("--hours", type=float, default=None, help="stop after this long")
-    commands.add_parser("publish", help="show what is recorded: notebooks in results/, README")
-    command = commands.add_parser(
+    command.add_argument("names", nargs="*", metavar="STUDY", help="which studies (default: all)")
+    command.add_argument("--preset", choices=["smoke", "quick", "paper"], default="paper")
+    command.add_argument("--hours", type=_hours, help="stop after this long")
+    command.add_argument("--seeds", type=int, choices=range(1, 11), default=1, metavar="N",
+                         help="how many seeds of each run, 1 to 10 (default: 1)")  # fmt: skip
+    command.add_argument("--list", action="store_true",
+                         help="say what is recorded and missing, and train nothing")  # fmt: skip
+    command = commands.add_parser("publish", help="show what is recorded: notebooks, README")
+    command.add_argument("names", nargs="*", metavar="NOTEBOOK", help="which (default: all)")
+    commands.add_parser(
         "release", help="make the benchmark's best run, by validation, the network that ships"
     )
-    command.add_argument("--preset", choices=["cpu", "paper"], default="paper")
+    command = commands.add_parser("ledger", help="check the tables of recorded runs")
+    command.add_argument("--check", action="store_true", required=True,
+                         help="line by line; says what is wrong and where")  # fmt: skip
     commands.add_parser("bench", help="time a training step against the machine's own speed")
     options = parser.parse_args(arguments)
+    before = _end_cleanly()
+    try:
+        return _run(options)
+    except (ImportError, OSError, ValueError, MemoryError) as error:
+        print(f"vdsr {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"vdsr {options.command}: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(options):
+    """Run a command; what only some of them need is imported by these alone."""
     if options.command == "upscale":
-        try:
-            upscale_file(
-                options.source, options.output, options.scale, progress=sys.stderr.isatty()
-            )
-        except (OSError, ValueError) as error:
-            print(f"vdsr upscale: {error}", file=sys.stderr)
-            return 1
-        return 0
+        return _upscale(options)
     if options.command == "export":
-        try:
-            export_onnx(options.target)
-        except (ImportError, OSError) as error:
-            print(f"vdsr export: {error}", file=sys.stderr)
-            return 1
+        export_onnx(options.target)
         return 0
+    if options.command == "ledger":
+        faults = ledger.check()
+        print("\n".join(faults) or "The ledger is whole.")
+        return 1 if faults else 0
     if options.command == "bench":
+        from .study import bench
+
         return bench.main()
-    if options.command == "release":
-        print(f"run {benchmark.release(options.preset)} is now {PRETRAINED}")
-        return 0
     if options.command == "publish":
-        return study.publish()
-    unknown = set(options.names) - set(STUDIES)
-    if unknown:
-        parser.error(f"unknown study {', '.join(sorted(unknown))}; known are {', '.join(STUDIES)}")
-    return study.run(options.names, options.preset, options.hours)
+        from .study import publish
+
+        return publish.publish(options.names or None)
+    from .study import STUDIES, queue, table3
+
+    if options.command == "release":
+        print(f"run {table3.release('paper')} is now {PRETRAINED}")
+        return 0
+    if unknown := set(options.names) - set(STUDIES):
+        raise ValueError(
+            f"unknown study {', '.join(sorted(unknown))}; known are {', '.join(STUDIES)}"
+        )
+    names = options.names or [*STUDIES]
+    if options.list:
+        print(queue.overview(names, options.preset, options.seeds))
+        return 0
+    return queue.run(names, options.preset, hours=options.hours, seeds=options.seeds)
+
+
+def _hours(text):
+    """Return a positive number of hours."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of hours, got {text}")
+    return value
+
+
+def _upscale(options):
+    """Enlarge a picture file; each loss is said in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if options.quiet else "always", LossWarning)
+        warnings.showwarning = lambda message, *_: print(
+            f"vdsr upscale: warning: {message}", file=sys.stderr
+        )
+        upscale_file(options.source, options.output, options.scale, progress=sys.stderr.isatty())
+    return 0
+
+
+def _end_cleanly():
+    """Let signals that ask for the end leave no file behind; return their former handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    heeded = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # nohup's are not
+    return {n: signal.signal(n, lambda n, _: sys.exit(128 + n)) for n in heeded}
 
 
 if __name__ == "__main__":

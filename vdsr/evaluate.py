@@ -1,7 +1,9 @@
 """The protocol behind the paper's tables: luminance, 8 bits, shaved border, PSNR and SSIM."""
 
-from collections.abc import Mapping
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
 from math import ceil
 from time import perf_counter
 
@@ -10,8 +12,11 @@ import pandas as pd
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from .data import load_images, luma
-from .patches import degrade
+from .checks import shown
+from .data import load_images
+from .patches import as_ratio, degrade_image
+
+WINDOW = 11  # side in pixels of SSIM's (Wang et al. 2004)
 
 
 def evaluate(model, dataset, scale):
@@ -25,36 +30,83 @@ def evaluate(model, dataset, scale):
     ----------
     model : torch.nn.Module or None
         Maps (1, 1, H, W) in [0, 1] to the same shape; None scores bicubic itself.
-        Runs on the device where it lives, in float32.
-    dataset : str or mapping of str to ndarray of uint8
-        A name for `vdsr.load_images`, or images.
+        Runs on the device where it lives, in the type of its weights and in evaluation mode,
+        and is then as it was.
+    dataset : str, path-like, or images
+        As for `vdsr.load_images`: the name of an image set, a folder of your own pictures,
+        or images, by name or in a list.
     scale : float
-        Upscaling factor, 2 or 2.5, say.
+        Upscaling factor, 2 or 2.5, say. Images are cropped to fit it, as `degrade` says.
 
     Returns
     -------
     pandas.DataFrame
         One row an image: dataset, image, scale, psnr in dB, ssim, and the seconds that
-        the model took, transfers included.
+        the model took, transfers included. An image that comes back whole has an infinite
+        PSNR. Images that were given have the dataset ``"images"``.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type.
+    ValueError
+        If an image set is unknown, an image of another kind or too small for the scale and
+        for SSIM, the scale below 1, or the model's output of another shape or not a number.
+    OSError
+        If a file cannot be read, or neither found nor downloaded.
     """
-    name, images = (
-        ("images", dataset) if isinstance(dataset, Mapping) else (dataset, load_images(dataset))
-    )
-    rows = score(model, prepare(images, scale), scale)
-    return pd.DataFrame(rows).assign(dataset=name)[
-        ["dataset", "image", "scale", "psnr", "ssim", "seconds"]
-    ]
+    if not (model is None or isinstance(model, torch.nn.Module)):
+        raise TypeError(
+            f"model must be a torch.nn.Module, such as run.model or vdsr.load_pretrained(), or "
+            f"None for bicubic, got {shown(model)}"
+        )
+    ratio = as_ratio(scale)
+    rows = score(model, prepare(load_images(dataset), scale), scale)
+    lost = [row["image"] for row in rows if np.isnan(row["psnr"])]
+    if lost:
+        raise ValueError(
+            f"model must return numbers, got some that are none for image {lost[0]!r}; "
+            f"its weights may not be finite: train it again, or load others"
+        )
+    return pd.DataFrame(rows).assign(
+        dataset=str(dataset) if isinstance(dataset, (str, os.PathLike)) else "images",
+        scale=ratio.numerator if ratio.denominator == 1 else float(ratio),
+    )[["dataset", "image", "scale", "psnr", "ssim", "seconds"]]
 
 
 def prepare(images, scale):
-    """Yield name, ground truth and interpolated low resolution, 0 to 255, of each image."""
+    """Return an iterator over name, ground truth and interpolated low resolution, 0 to 255.
+
+    Parameters
+    ----------
+    images : mapping of str to ndarray of uint8
+        As from `vdsr.load_images`.
+    scale : float
+
+    Raises
+    ------
+    ValueError
+        Before the work, if an image is too small to be scored.
+    """
+    ratio = as_ratio(scale)
+    border, multiple = ceil(ratio), ratio.numerator
+    least = ceil((WINDOW + 2 * border) / multiple) * multiple
     for name, image in images.items():
-        yield name, *degrade(luma(image), scale)
+        height, width = image.shape[:2]
+        if min(height, width) < least:
+            raise ValueError(
+                f"image {name!r} must have at least {least} pixels a side to be scored at scale "
+                f"{scale}, got {height}×{width}: sides are cropped to multiples of {multiple}, "
+                f"{border} pixels are cut off at each border, and SSIM needs {WINDOW}; leave the "
+                f"image out, or take a scale with a smaller numerator, such as 2 or 2.5 = 5/2"
+            )
+    return ((name, *degrade_image(name, image, scale)) for name, image in images.items())
 
 
 def score(model, pairs, scale):
     """Return a row of image, scale, psnr, ssim and seconds for each of `prepare`'s pairs."""
-    shave = slice(ceil(scale), -ceil(scale))
+    border = ceil(as_ratio(scale))
+    shave = slice(border, -border)
     rows, planes = [], []
     for name, hr, ilr in pairs:
         start = perf_counter()
@@ -70,62 +122,70 @@ def score(model, pairs, scale):
 
 
 def super_resolve(model, ilr):
-    """Apply a model in float32 to a luminance plane (H, W), 0 to 255, and return the same kind."""
-    device = next(model.parameters()).device
-    x = torch.from_numpy(ilr / 255).to(device, torch.float32)[None, None]
-    with torch.inference_mode(), ieee_float32():
-        return model(x)[0, 0].double().cpu().numpy() * 255
+    """Apply a model to a luminance plane (H, W), 0 to 255, and return the same kind.
+
+    It computes in the type of its weights, float32 as a rule, and in evaluation mode, and is then
+    as it was.
+
+    Raises
+    ------
+    ValueError
+        If the output is not as large as the input.
+    """
+    state = next(chain(model.parameters(), model.buffers()), torch.empty(0))
+    dtype = state.dtype if state.is_floating_point() else torch.float32
+    x = torch.from_numpy(ilr / 255).to(state.device, dtype)[None, None]
+    with torch.inference_mode(), ieee_float32(), evaluating(model):
+        y = model(x)
+        if not isinstance(y, torch.Tensor) or y.shape != x.shape:
+            raise ValueError(f"model must map {tuple(x.shape)} to the same shape, got {shown(y)}")
+        return y[0, 0].double().cpu().numpy() * 255
 
 
+@contextmanager
+def evaluating(model):
+    """Put a model into evaluation mode, and each of its modules back into its own in the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def ieee_float32():
-    """Return a context in which cuDNN keeps float32 products whole, not rounded to TF32."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    """Keep float32 products whole in a block, rounded to neither TF32 nor bfloat16.
+
+    Whatever the caller has chosen, by either of torch's interfaces, holds again after it; torch's
+    own ``cudnn.flags`` fails where the newer one was used, and switches ``benchmark`` off.
+    """
+    backends = torch.backends
+    products = (
+        backends.cudnn.conv,
+        backends.cuda.matmul,
+        backends.mkldnn.conv,
+        backends.mkldnn.matmul,
+    )
+    chosen = [(product, product.fp32_precision) for product in products]
+    rounding = [each for each in chosen if each[1] not in ("none", "ieee")]
+    try:
+        for product, _ in rounding:
+            product.fp32_precision = "ieee"
+        yield
+    finally:
+        for product, precision in rounding:
+            product.fp32_precision = precision
 
 
 def similarity(hr, sr):
-    """Return PSNR in dB and SSIM of two planes (H, W), 0 to 255, as MATLAB code computes them."""
+    """Return PSNR in dB and SSIM of two planes (H, W), 0 to 255, as MATLAB code computes them.
+
+    Equal planes have a PSNR of infinity.
+    """
     ssim = structural_similarity(
         hr, sr, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
-    return peak_signal_noise_ratio(hr, sr, data_range=255), ssim
-
-
-def border_profile(model, images, scale, width=24):
-    """Score a network ring by ring inside a border that was not one until it was cut.
-
-    The middle of each image is cut out, and super-resolved once with zero padding at the cut,
-    and once with the surroundings that were cut away.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Maps (1, 1, H, W) in [0, 1] to the same shape.
-    images : mapping of str to ndarray of uint8
-    scale : float
-    width : int
-        How many rings of one pixel to look at.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns distance (pixels from the border), method, psnr (dB, of all images' pixels).
-    """
-    names = ["bicubic", "zero padding", "true surroundings"]
-    counts = np.zeros(width + 1)
-    totals = np.zeros((len(names), width + 1))
-    for _, hr, ilr in prepare(images, scale):
-        cut = tuple(slice(n // 4, -(n // 4)) for n in hr.shape)
-        results = ilr[cut], super_resolve(model, ilr[cut]), super_resolve(model, ilr)[cut]
-        sides = [np.minimum(np.arange(n), np.arange(n)[::-1]) for n in hr[cut].shape]
-        distance = np.minimum.outer(*sides).clip(max=width).ravel()
-        counts += np.bincount(distance, minlength=width + 1)
-        for total, sr in zip(totals, results, strict=True):
-            error = (sr.round().clip(0, 255) - hr[cut]) ** 2
-            total += np.bincount(distance, error.ravel(), minlength=width + 1)
-    psnr = 10 * np.log10(255**2 * counts / totals)[:, :width]
-    return (
-        pd.DataFrame(psnr.T, columns=names)
-        .rename_axis("distance")
-        .melt(var_name="method", value_name="psnr", ignore_index=False)
-        .reset_index()
-    )
+    with np.errstate(divide="ignore"):
+        return peak_signal_noise_ratio(hr, sr, data_range=255), ssim

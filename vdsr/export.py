@@ -1,10 +1,8 @@
 """The network as an ONNX file, for programs that run without PyTorch."""
 
-import os
-from pathlib import Path
-
 from torch import nn
 
+from .files import replacing
 from .model import VDSR
 from .upscale import load_pretrained
 
@@ -43,9 +41,6 @@ def export_onnx(path, *, model=None):
     model = load_pretrained() if model is None else model
     if not isinstance(model, VDSR):
         raise TypeError(f"only a VDSR can be exported, got {type(model).__name__}")
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
 
     nodes, weights = [], []
     last = "ilr"
@@ -79,9 +74,5 @@ def export_onnx(path, *, model=None):
         doc_string="VDSR (Kim et al. 2016): interpolated to super-resolved luminance, in [0, 1]",
     )
     onnx.checker.check_model(file, full_check=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(file.SerializeToString())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

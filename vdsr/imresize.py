@@ -10,19 +10,25 @@ from math import ceil
 import numpy as np
 from scipy.sparse import csr_array
 
+from .checks import numbers, real, shown, whole
+
 
 def imresize(image, scale=None, *, shape=None):
     """Resize an image as MATLAB's ``imresize(image, ..., 'bicubic')`` does.
 
     Shrinking widens the kernel by ``1 / scale`` against aliasing; pixels beyond the
-    border are mirrored. Values are neither rounded nor clipped.
+    border are mirrored. Values are neither rounded nor clipped. One that is not finite
+    spreads to the pixels of the result that it is part of, and no farther.
 
     Parameters
     ----------
     image : array_like, (H, W) or (H, W, C)
-        Any numeric type and range.
-    scale : float, optional
+        Any real type and range.
+    scale : float, or tuple of int
         Factor for both axes; the result measures ``ceil(scale * H)`` by ``ceil(scale * W)``.
+        As in MATLAB the product is that of two doubles: 100 pixels times 1.1 are
+        110.00000000000001, and become 111. ``Fraction(11, 10)`` makes them 110, and so does
+        `shape`. Two numbers are taken as `shape`, as MATLAB does.
     shape : tuple of int, optional
         Height and width of the result, instead of `scale`.
 
@@ -33,27 +39,50 @@ def imresize(image, scale=None, *, shape=None):
 
     Raises
     ------
+    TypeError
+        If `image` is no array of real numbers, or `scale` no number.
     ValueError
         If not exactly one of `scale` and `shape` is given, or one of them or the image
-        is empty or of a wrong form.
+        is empty or of a wrong form, or the result would be larger than any memory.
     """
-    image = np.asarray(image, dtype=np.float64)
+    must = "a non-empty array of real numbers, (H, W) or (H, W, C)"
+    given, image = image, numbers("image", image, must).astype(np.float64)
     if image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"imresize needs a non-empty (H, W) or (H, W, C) image, got {image.shape}")
+        raise ValueError(f"image must be {must}, got {shown(given)}")
     if (scale is None) == (shape is None):
-        raise ValueError("imresize needs either scale= or shape=, and not both")
-    if shape is None:
-        if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"scale must be a positive number, got {scale!r}")
-        sizes = [(ceil(n * scale), float(scale)) for n in image.shape[:2]]
+        raise ValueError(
+            f"imresize needs either scale= or shape=, and not both, "
+            f"got {shown(scale)} and {shown(shape)}"
+        )
+    height, width = image.shape[:2]
+    if shape is not None or isinstance(scale, (tuple, list)) or np.ndim(scale) == 1:
+        name, two = ("shape", shape) if scale is None else ("scale", scale)
+        try:
+            out_height, out_width = (whole(name, n, "", lambda n: n > 0) for n in two)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{name} must be two positive integers (height, width), got {shown(two)}"
+            ) from None
+        _check_size(name, two, (height, width), (out_height, out_width))
+        sizes = (out_height, out_height / height), (out_width, out_width / width)
     else:
-        if len(shape) != 2 or min(shape) < 1 or any(n != int(n) for n in shape):
-            raise ValueError(f"shape must be two positive integers (height, width), got {shape!r}")
-        sizes = [(int(out), out / n) for n, out in zip(image.shape[:2], shape, strict=True)]
-    rows, columns = (axis_weights(n, *size) for n, size in zip(image.shape[:2], sizes, strict=True))
+        number = real("scale", scale, "a positive number, such as 2 or 0.5", lambda n: n > 0)
+        _check_size("scale", scale, (height, width), (height * number, width * number))
+        sizes = [(ceil(n * number), float(number)) for n in (height, width)]
+    rows, columns = (axis_weights(n, *size) for n, size in zip((height, width), sizes, strict=True))
     if image.ndim == 2:
         return (columns @ (rows @ image).T).T.copy()
     return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(image, 2, 0)], axis=2)
+
+
+def _check_size(name, value, before, after):
+    """Refuse what would fill the memory: such an argument is a slip."""
+    shrinks = any(new * 2**16 < old for old, new in zip(before, after, strict=True))
+    if shrinks or max(after) > 2**24 or after[0] * after[1] > 2**31:
+        raise ValueError(
+            f"{name} must give a result of at most 2**24 pixels a side and 2**31 in all, and "
+            f"shrink by at most 2**16, got {shown(value)} for {before[0]}×{before[1]} pixels"
+        )
 
 
 def _cubic(x):
@@ -79,4 +108,8 @@ def axis_weights(n_in, n_out, scale):
     index = np.where(index < n_in, index, 2 * n_in - 1 - index)
     row = np.repeat(np.arange(n_out), taps)
     # Building from coordinates adds up the taps that mirroring sends to one pixel.
-    return csr_array((weight.ravel(), (row, index.ravel())), shape=(n_out, n_in))
+    matrix = csr_array((weight.ravel(), (row, index.ravel())), shape=(n_out, n_in))
+    matrix.eliminate_zeros()  # or a pixel that is not a number would spread through them
+    for part in (matrix.data, matrix.indices, matrix.indptr):
+        part.flags.writeable = False  # the next caller gets the same matrix
+    return matrix

@@ -1,12 +1,15 @@
 """The network: a stack of 3×3 convolutions that predicts what bicubic upscaling lost."""
 
+import os
 from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.io import loadmat
 from torch import nn
+
+from .checks import shown
+from .matfile import read_mat
 
 
 class VDSR(nn.Module):
@@ -26,9 +29,12 @@ class VDSR(nn.Module):
     dilation : int
         Spacing of the taps of all but the first and last convolution, 1 in the paper. More
         widens the receptive field of the same weights.
+    bias : bool
+        Whether convolutions have biases. The paper does not say; the authors' released weights
+        have them, and most public code has none (664,704 weights instead of 665,921).
     """
 
-    def __init__(self, depth=20, width=64, residual=True, dilation=1):
+    def __init__(self, depth=20, width=64, residual=True, dilation=1, bias=True):
         super().__init__()
         if depth < 2 or width < 1 or dilation < 1:
             raise ValueError(
@@ -39,14 +45,21 @@ class VDSR(nn.Module):
         spacing = [1, *[dilation] * (depth - 2), 1]
         layers = []
         for (fan_in, fan_out), d in zip(pairwise(channels), spacing, strict=True):
-            convolution = nn.Conv2d(fan_in, fan_out, 3, padding=d, dilation=d)
+            convolution = nn.Conv2d(fan_in, fan_out, 3, padding=d, dilation=d, bias=bias)
             layers += [convolution, nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
         self.residual = residual
 
     def forward(self, ilr):
         """Map interpolated low resolution (N, 1, H, W) in [0, 1] to super-resolution alike."""
-        out = self.layers(ilr)
+        x = self.layers[:-1](ilr)
+        # The output is computed in float32 even under autocast: of an image in [0, 1], bf16 would
+        # keep fewer than 256 grey levels. Traced and scripted copies know no autocast.
+        if torch.jit.is_scripting():
+            out = self.layers[-1](x)
+        else:
+            with torch.autocast(x.device.type, enabled=False):
+                out = self.layers[-1](x.to(self.layers[-1].weight.dtype))
         return ilr + out if self.residual else out
 
 
@@ -79,6 +92,11 @@ class SRCNN(nn.Module):
         return x
 
 
+def convolutions(model):
+    """Return the convolutions of a network, from the first to the last."""
+    return [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+
+
 def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
     """Initialise convolutions with normal weights and zero biases.
 
@@ -94,8 +112,7 @@ def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
     generator : torch.Generator, optional
         Source of the random numbers; torch's global one by default.
     """
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    for conv in convolutions:
+    for conv in convolutions(model):
         if mode == "normal":
             nn.init.normal_(conv.weight, std=0.001, generator=generator)
         else:
@@ -105,37 +122,7 @@ def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
     with torch.no_grad():
-        convolutions[-1].weight.mul_(last_scale)
-
-
-def layer_magnitudes(model, ilr, hr):
-    """Return how large the signal and the gradient are in each layer.
-
-    Parameters
-    ----------
-    model : VDSR
-    ilr, hr : Tensor of float32, (N, 1, H, W)
-        Input and ground truth in [0, 1].
-
-    Returns
-    -------
-    signal, gradient : ndarray, (depth,)
-        Root mean square of each convolution's output, and of the loss's gradient with respect
-        to it; the loss is half the squared error summed over all pixels.
-    """
-    outputs = []
-    x = ilr
-    for layer in model.layers:
-        # ReLUs work in place, and would change what is to be looked at.
-        x = layer(x) if isinstance(layer, nn.Conv2d) else torch.relu(x)
-        if isinstance(layer, nn.Conv2d):
-            outputs.append(x)
-    sr = ilr + x if model.residual else x
-    gradients = torch.autograd.grad((hr - sr).square().sum() / 2, outputs)
-    return tuple(
-        np.array([t.detach().double().square().mean().sqrt().item() for t in tensors])
-        for tensors in (outputs, gradients)
-    )
+        convolutions(model)[-1].weight.mul_(last_scale)
 
 
 def receptive_field(model_or_depth, dilation=1):
@@ -151,8 +138,8 @@ def receptive_field(model_or_depth, dilation=1):
     """
     if not isinstance(model_or_depth, nn.Module):
         return 2 * (2 + dilation * (model_or_depth - 2)) + 1
-    convolutions = [m for m in model_or_depth.modules() if isinstance(m, nn.Conv2d)]
-    return 1 + sum(c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions)
+    sides = (c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions(model_or_depth))
+    return 1 + sum(sides)
 
 
 def step_operations(model, batch, side):
@@ -160,54 +147,76 @@ def step_operations(model, batch, side):
 
     Parameters
     ----------
-    model : VDSR
+    model : VDSR or SRCNN
+        In training mode, which decides whether borders are padded.
     batch : int
     side : int
         Of a patch, in pixels.
     """
-    weights = [p.numel() for p in model.parameters() if p.ndim == 4]
+    counts = []
+
+    def count(convolution, _, out):
+        counts.append(convolution.weight.numel() * out[0, 0].numel())
+
+    hooks = [conv.register_forward_hook(count) for conv in convolutions(model)]
+    with torch.no_grad():
+        model(torch.zeros(1, 1, side, side, device=next(model.parameters()).device))
+    for hook in hooks:
+        hook.remove()
     # The first layer's input needs no gradient.
-    return 2 * batch * side**2 * (3 * sum(weights) - weights[0])
+    return 2 * batch * (3 * sum(counts) - counts[0])
 
 
-def gradient_field(model, ilr):
-    """Return how much the residual at the centre depends on each input pixel.
+def from_state_dict(tensors):
+    """Build a VDSR from a state dict in this package's layout, or in that of most public code.
 
-    Parameters
-    ----------
-    model : VDSR
-    ilr : Tensor of float32, (N, 1, S, S)
-        Inputs in [0, 1], S odd.
-
-    Returns
-    -------
-    ndarray of float64, (S, S)
-        Mean over the inputs of the gradient's magnitude, largest value 1.
-    """
-    ilr = ilr.clone().requires_grad_()
-    out = model(ilr) - ilr if model.residual else model(ilr)
-    centre = ilr.shape[-1] // 2
-    [gradient] = torch.autograd.grad(out[..., centre, centre].sum(), ilr)
-    field = gradient.abs().mean((0, 1)).double().numpy()
-    return field / field.max()
-
-
-def field_sides(field):
-    """Return two sides in pixels of the centred square that matters in a gradient field.
+    Nothing is unpickled here: a ``.pth`` file's state dict is what
+    ``torch.load(path, weights_only=True)`` returns, or an entry of it, such as
+    ``["state_dict"]`` or ``["model"]``.
 
     Parameters
     ----------
-    field : ndarray, (S, S)
-        From `gradient_field`.
+    tensors : mapping of str to Tensor
+        ``layers.0.weight``, ``layers.2.weight`` and so on, of every convolution; or
+        ``input.weight``, ``residual_layer.0.conv.weight`` and so on, ``output.weight``. All have
+        a ``bias`` beside them, or none has. A ``module.`` before the names is dropped. Kernels
+        are (width, 1, 3, 3), (width, width, 3, 3), (1, width, 3, 3).
 
     Returns
     -------
-    theoretical, effective : int
-        Sides of the smallest centred squares that hold all, and nine tenths, of the sum.
+    VDSR
+        In float32 and evaluation mode. Depth, width and biases are those of the weights; they
+        do not tell whether the input is added to the output, as it is in the paper and here.
+
+    Raises
+    ------
+    ValueError
+        If the tensors are anything else.
     """
-    distance = np.abs(np.indices(field.shape) - len(field) // 2).max(axis=0)
-    share = np.bincount(distance.ravel(), field.ravel()).cumsum() / field.sum()
-    return 2 * int(distance[field > 0].max()) + 1, 2 * int(np.argmax(share >= 0.9)) + 1
+    try:
+        named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+        if "input.weight" in named:
+            depth = sum(name.endswith(".weight") for name in named)
+            places = {"input": 0, "output": depth - 1}
+            places |= {f"residual_layer.{i}.conv": i + 1 for i in range(depth - 2)}
+            split = {name: name.rpartition(".") for name in named}
+            named = {
+                f"layers.{2 * places[layer]}.{kind}": named[name]
+                for name, (layer, _, kind) in split.items()
+            }
+        depth = sum(name.endswith(".weight") for name in named)
+        model = VDSR(depth, len(named["layers.0.weight"]), bias="layers.0.bias" in named)
+        model.load_state_dict(named)
+        for name, tensor in named.items():
+            if not (tensor.is_floating_point() and tensor.isfinite().all()):
+                raise ValueError(f"{name} has values that are no finite floats")
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"tensors must be a VDSR's state dict, with layers.0.weight, layers.2.weight, ... or "
+            f"input.weight, residual_layer.0.conv.weight, ..., output.weight, and a bias for all "
+            f"or none; {' '.join(str(error).split())}"
+        ) from error
+    return model.eval()
 
 
 def load_matconvnet(path):
@@ -226,20 +235,63 @@ def load_matconvnet(path):
 
     Raises
     ------
+    TypeError
+        If `path` is no path.
     ValueError
         If the file does not hold such a network.
+    OSError
+        If it cannot be opened.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be that of a .mat file, got {shown(path)}")
     try:
-        model = loadmat(path, simplify_cells=True)["model"]
+        model = read_mat(path).get("model")
+        if not isinstance(model, dict) or not {"weight", "bias"} <= set(model):
+            raise ValueError("it has no struct `model` with the fields `weight` and `bias`")
         weights, biases = model["weight"], model["bias"]
-        width = weights[0].shape[-1]
-        vdsr = VDSR(depth=len(weights), width=width)
-        convolutions = [m for m in vdsr.modules() if isinstance(m, nn.Conv2d)]
-        with torch.no_grad():
-            for conv, w, b in zip(convolutions, weights, biases, strict=True):
-                w = w.reshape(3, 3, conv.in_channels, conv.out_channels)  # MATLAB drops last ones
-                conv.weight.copy_(torch.from_numpy(w.transpose(3, 2, 0, 1).copy()))
-                conv.bias.copy_(torch.as_tensor(b).reshape(-1))
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+        if not (isinstance(weights, list) and isinstance(biases, list)):
+            raise ValueError("its weights and biases are no cell arrays")
+        if not len(weights) == len(biases) >= 2:
+            raise ValueError(f"it has {len(weights)} weights and {len(biases)} biases")
+        width = getattr(biases[0], "size", 0)
+        channels = [1, *[width] * (len(weights) - 1), 1]
+        layers = [
+            (_kernel(i, w, fan_in, fan_out), _bias(i, b, fan_out))
+            for i, (w, b, (fan_in, fan_out)) in enumerate(
+                zip(weights, biases, pairwise(channels), strict=True), start=1
+            )
+        ]
+    except ValueError as error:
         raise ValueError(f"{path} does not hold a MatConvNet VDSR: {error}") from error
+    vdsr = VDSR(depth=len(layers), width=width)
+    with torch.no_grad():
+        for convolution, (kernel, bias) in zip(convolutions(vdsr), layers, strict=True):
+            convolution.weight.copy_(torch.from_numpy(kernel))
+            convolution.bias.copy_(torch.from_numpy(bias))
     return vdsr.eval()
+
+
+def _kernel(layer, w, fan_in, fan_out):
+    """Return a layer's kernels, stored as 3 × 3 × in × out, in torch's order of axes."""
+    shape = getattr(w, "shape", ())
+    shape += (1,) * (4 - len(shape))  # MATLAB drops the last sides of 1
+    if shape != (3, 3, fan_in, fan_out):
+        raise ValueError(f"its weights {layer} are {shape}, not {(3, 3, fan_in, fan_out)}")
+    return _finite(f"weights {layer}", w).reshape(shape).transpose(3, 2, 0, 1).copy()
+
+
+def _bias(layer, b, fan_out):
+    """Return a layer's biases."""
+    shape = getattr(b, "shape", ())
+    if shape not in ((1, fan_out), (fan_out, 1)):
+        raise ValueError(f"its biases {layer} are {shape}, not {(1, fan_out)}")
+    return _finite(f"biases {layer}", b).reshape(-1)
+
+
+def _finite(name, values):
+    """Return values as float32."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"its {name} are not all finite")
+    return values

@@ -6,8 +6,23 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .checks import numbers, real, shown, whole
 from .data import load_images, luma
 from .imresize import imresize
+
+
+def as_ratio(scale):
+    """Return a scale as a fraction in lowest terms, the nearest with a denominator up to 100.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is below 1 or not finite.
+    """
+    must = "a number of at least 1, such as 2 or 2.5"
+    return Fraction(real("scale", scale, must, lambda n: n >= 1)).limit_denominator(100)
 
 
 def degrade(hr, scale):
@@ -19,7 +34,8 @@ def degrade(hr, scale):
         Ground truth.
     scale : float
         The factor, 2 or 2.5, say. Height and width are cropped to multiples of its
-        numerator as a fraction in lowest terms (2 for 2, 5 for 2.5).
+        numerator as a fraction in lowest terms (2 for 2, 5 for 2.5), the nearest fraction
+        with a denominator up to 100.
 
     Returns
     -------
@@ -29,16 +45,41 @@ def degrade(hr, scale):
 
     Raises
     ------
+    TypeError
+        If `hr` is no array of real numbers, or `scale` no number.
     ValueError
-        If `scale` is below 1 or the image too small to be divided by it.
+        If `hr` is not (H, W), `scale` below 1, or the image too small to be divided by it.
     """
-    ratio = Fraction(scale).limit_denominator(100)
+    ratio = as_ratio(scale)
+    must = "an array of real numbers, (H, W)"
+    given, hr = hr, numbers("hr", hr, must)
+    if hr.ndim != 2:
+        raise ValueError(f"hr must be {must}, got {shown(given)}")
     height, width = (n // ratio.numerator * ratio.numerator for n in hr.shape)
-    if ratio < 1 or min(height, width) == 0:
-        raise ValueError(f"a {hr.shape[0]}×{hr.shape[1]} image cannot be scaled by 1/{scale}")
+    if min(height, width) == 0:
+        raise ValueError(
+            f"hr cannot be scaled by 1/{scale}: it must have at least {ratio.numerator} pixels a "
+            f"side, the numerator of {ratio}, got {hr.shape[0]}×{hr.shape[1]}; take a larger "
+            f"image, or a scale with a smaller numerator, such as 2 or 2.5 = 5/2"
+        )
     hr = hr[:height, :width]
     lr = imresize(hr, shape=(int(height / ratio), int(width / ratio)))
     return hr, imresize(lr, shape=hr.shape)
+
+
+def degrade_image(name, image, scale):
+    """Do as `degrade` with an image's luminance, and let errors name the image.
+
+    Parameters
+    ----------
+    name : str
+    image : ndarray of uint8, (H, W) or (H, W, 3)
+    scale : float
+    """
+    try:
+        return degrade(luma(image), scale)
+    except ValueError as error:
+        raise ValueError(f"image {name!r}: {error}") from None
 
 
 class Patches:
@@ -46,8 +87,8 @@ class Patches:
 
     Parameters
     ----------
-    dataset : str
-        A name for `vdsr.load_images`.
+    dataset : str, path-like, or images
+        As for `vdsr.load_images`.
     scales : sequence of float
         The factors, all of which are mixed in each batch.
     size : int
@@ -65,19 +106,45 @@ class Patches:
 
     Raises
     ------
+    TypeError
+        If an argument is of another type.
     ValueError
-        If no image is large enough for one patch.
+        If one has a value that cannot be, or no image is large enough for one patch.
+    OSError
+        As from `vdsr.load_images`.
     """
 
     def __init__(self, dataset, scales, *, size=41, overlap=0, augment=False, device="cpu"):
+        try:
+            ratios = [] if isinstance(scales, (str, bytes)) else [*scales]
+        except TypeError:  # a single number, say
+            ratios = []
+        if not ratios:
+            raise TypeError(f"scales must be factors, such as (2, 3, 4), got {shown(scales)}")
+        ratios = [as_ratio(scale) for scale in ratios]
+        size = whole("size", size, "a whole number of pixels, at least 1", lambda n: n >= 1)
+        must = f"a whole number of pixels, from 0 to below the size of a patch, {size}"
+        overlap = whole("overlap", overlap, must, lambda n: 0 <= n < size)
+        if not isinstance(augment, bool):
+            raise TypeError(f"augment must be True or False, got {shown(augment)}")
+        try:
+            device = torch.empty(0, device=device).device
+        except (AssertionError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"device must be one that torch has here, such as 'cpu', got {shown(device)} "
+                f"({error})"
+            ) from None
         pairs = [
-            _cut(np.stack(degrade(luma(image), scale)), size, size - overlap)
-            for image in load_images(dataset).values()
-            for scale in scales
+            _cut(np.stack(degrade_image(name, image, scale)), size, size - overlap)
+            for name, image in load_images(dataset).items()
+            for scale in ratios
         ]
         pairs = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
         if pairs.shape[1] == 0:
-            raise ValueError(f"{dataset} has no image as large as a {size}×{size} patch")
+            raise ValueError(
+                f"dataset must have an image as large as a {size}×{size} patch, "
+                f"got {shown(dataset)}, which has none"
+            )
         self.hr, self.ilr = pairs
         self.size = size
         # A rotation or reflection is a reordering of the pixels: one gather does any of them.

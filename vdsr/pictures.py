@@ -1,176 +1,247 @@
-"""Crops side by side: what the methods make of a picture, and what it was."""
+"""Picture files, read: whole, or refused in one sentence that names the file and the remedy."""
+
+import logging
+import os
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from .data import load_images, luma
-from .evaluate import score, super_resolve
-from .imresize import imresize
-from .patches import degrade
-from .upscale import upscale, with_luma
+from . import deep
+from . import metadata as metadata_
+from .formats import FORMATS, READ, Unsupported
 
-# What the book shows: image set, image, scale, and crop (left, top, width, height).
-FIGURES = {
-    "Figure 6": ("B100", "148026", 3, (60, 138, 96, 72)),
-    "Figure 7": ("B100", "38092", 3, (286, 64, 64, 48)),
-    "A façade": ("Urban100", "img_012", 4, (300, 300, 160, 120)),
-}
-SLIDER = "Set5", "butterfly", 3, (60, 40, 160, 110)
-SAMPLE = {"A sample": ("samples-test", "astronaut", 3, (170, 60, 96, 72))}
+# What decoders remark on damaged files would go to the terminal beside our own sentence.
+for _name in ("PIL", "tifffile"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
-def compare(image, scale, networks, box):
-    """Return the same crop of a picture as each method restores it, with its scores.
+class LossWarning(UserWarning):
+    """Something that a picture file holds is not in what is read from it, or written."""
+
+
+@dataclass
+class Picture:
+    """A picture file that was read.
 
     Parameters
     ----------
-    image : ndarray of uint8, (H, W, 3) or (H, W)
-        Ground truth.
-    scale : float
-    networks : dict of str to torch.nn.Module or None
-        By name; None is bicubic interpolation.
-    box : tuple of int
-        Left, top, width and height of the crop in pixels.
+    path : pathlib.Path
+    pixels : ndarray of uint8 or uint16
+        Upright, (H, W) or (H, W, C), C as `vdsr.upscale` has it.
+    metadata : vdsr.metadata.Metadata
+        As in the file, orientation included.
+    """
+
+    path: Path
+    pixels: np.ndarray
+    metadata: metadata_.Metadata
+
+
+def warn(message):
+    """Warn of a loss."""
+    warnings.warn(message, LossWarning, stacklevel=2)
+
+
+def read(path):
+    """Return the pixels of a picture file, upright, as an array that `vdsr.upscale` takes.
+
+    Parameters
+    ----------
+    path : path-like
 
     Returns
     -------
-    pandas.DataFrame
-        A row a method, ground truth first: method, crop (ndarray of uint8, (h, w, 3)), and psnr
-        in dB and ssim of the whole picture's luminance.
+    ndarray of uint8 or uint16
+        (H, W), or (H, W, C) with C = 2 grey and alpha, 3 RGB, 4 RGB and alpha. A palette has
+        become RGB, one clear colour alpha.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it is damaged, or not a picture in a format of
+        `vdsr.formats.READ`.
+    ValueError
+        If it is in CMYK, say.
+
+    Warns
+    -----
+    LossWarning
+        If the file has more: other frames, more bits, EXIF data that cannot be read.
     """
-    left, top, width, height = box
-    crop = np.s_[top : top + height, left : left + width]
-    rgb = image if image.ndim == 3 else np.stack([image] * 3, axis=2)
-    hr, ilr = degrade(luma(image), scale)
-    colours = np.stack([degrade(c / 255, scale)[1] for c in np.moveaxis(rgb, 2, 0)], axis=2)
-    # Grey is luminance from 0 to 255, but Y of a colour is from 16 to 235.
-    span = 219 / 255 if image.ndim == 2 else 1
-    rows = [{"method": "ground truth", "crop": rgb[crop], "psnr": np.nan, "ssim": np.nan}]
-    for name, model in networks.items():
-        sr = ilr if model is None else super_resolve(model, ilr)
-        [scores] = score(None, [(name, hr, sr)], scale)
-        picture = with_luma(colours, (sr - ilr) * span)
-        pixels = (picture[crop].clip(0, 1) * 255).round().astype(np.uint8)
-        rows.append(
-            {"method": name, "crop": pixels, "psnr": scores["psnr"], "ssim": scores["ssim"]}
+    return load(path).pixels
+
+
+def load(path):
+    """Return a `Picture` with all that its file holds; raises and warns as `read`."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a file")
+    frames = 1
+    with path.open("rb") as file, _damage(path), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        picture = Image.open(file, formats=READ)
+        chunks = _png_chunks(path) if picture.format == "PNG" else []
+        bits = _bits(picture, path, chunks)
+        pixels = _deep(picture, path) if bits > 8 else None
+        turn = picture.tag_v2.get(274) if picture.format == "TIFF" else None
+        with _muted():
+            picture.load()
+        metadata = metadata_.read(picture, chunks)
+        if turn:  # which Pillow follows itself as it loads a TIFF, and then forgets
+            metadata.exif[274] = turn
+        upright = picture.format == "TIFF" and pixels is None
+        pixels = to_array(picture, path) if pixels is None else pixels
+        pixels = turned(pixels, 1 if upright else metadata.orientation)
+        with suppress(Exception):  # of which later ones may be damaged
+            frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        warn(f"{path.name} has {frames} frames, of which the first alone is read")
+    if bits > 8 and pixels.dtype == np.uint8:
+        warn(f"{path.name} has {bits} bits a channel, of which 8 are read")
+    if metadata.damaged:
+        warn(f"{path.name} has damaged {' and '.join(metadata.damaged)}, which are left out")
+    elif remarks := [
+        t for t in told if Path(t.filename).stem in ("TiffImagePlugin", "PngImagePlugin")
+    ]:
+        warn(f"{path.name} has damaged metadata: {first_line(remarks[0].message)}")
+    return Picture(path, pixels, metadata)
+
+
+def from_pillow(picture):
+    """Return a Pillow image as an array, as its file would be read; raises and warns as `read`."""
+    name = f"the Pillow image of mode {picture.mode}"
+    with _damage(name), warnings.catch_warnings(), _muted():
+        warnings.simplefilter("ignore")
+        deeper = any("16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+        picture.load()
+        orientation = 1
+        with suppress(Exception):  # damaged EXIF data
+            orientation = picture.getexif().get(274, 1)
+        pixels = turned(to_array(picture, name), orientation)
+    if deeper and pixels.dtype == np.uint8:
+        warn(f"{name} is read at 8 of its 16 bits a channel; a path in its place gives all")
+    return pixels
+
+
+def to_array(picture, name):
+    """Return the pixels of a loaded Pillow image, as they lie, as an array that `upscale` takes."""
+    transparent = picture.has_transparency_data
+    if picture.mode == "1":
+        value = picture.info.get("transparency")
+        picture = picture.convert("L")
+        if value is not None:
+            picture.info["transparency"] = 255 if value else 0
+    if picture.mode in ("P", "PA", "RGBX", "RGBa", "La"):  # none of which can be interpolated
+        grey = picture.mode == "La"
+        picture = picture.convert("LA" if grey else "RGBA" if transparent else "RGB")
+    elif picture.mode in ("L", "RGB") and transparent:  # one colour is clear
+        picture = picture.convert(f"{picture.mode}A")
+    if picture.mode == "I" and picture.format == "PPM":
+        return np.asarray(picture).clip(0, 65535).astype(np.uint16)
+    if picture.mode not in ("L", "LA", "RGB", "RGBA") and not picture.mode.startswith("I;16"):
+        raise Unsupported(
+            f"{name} has pixels of mode {picture.mode}, which cannot be enlarged; "
+            f"save it as RGB or as grey first"
         )
-    return pd.DataFrame(rows)
+    pixels = np.asarray(picture)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    if picture.mode.startswith("I;16") and transparent:
+        clear = pixels == picture.info["transparency"]
+        pixels = np.stack([pixels, np.where(clear, 0, 65535).astype(np.uint16)], axis=2)
+    return pixels
 
 
-def scales(image, numbers, model, box):
-    """Return the same crop of a picture as one network restores it from several scales.
-
-    Parameters
-    ----------
-    image : ndarray of uint8
-    numbers : sequence of float
-        The scales.
-    model : torch.nn.Module
-    box : tuple of int
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `compare`, a row a scale.
-    """
-    rows = [compare(image, scale, {f"×{scale:g}": model}, box)[1:] for scale in numbers]
-    return pd.concat(rows, ignore_index=True)
+def turned(pixels, orientation):
+    """Return pixels that lie as an EXIF orientation, 1 to 8, says, upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
-def failure(scores, run):
-    """Return where a network gains least over bicubic interpolation.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `vdsr.benchmark.recorded`.
-    run : str
-        That trained the network.
-
-    Returns
-    -------
-    pandas.Series
-        dataset, image, scale, and gain in dB.
-    """
-    cells = scores.set_index(["dataset", "image", "scale", "run"]).psnr.unstack("run")
-    gain = (cells[run] - cells["bicubic"]).rename("gain").dropna()
-    return gain.sort_values().reset_index().iloc[0]
+def first_line(error):
+    """Return an error's message, or its kind, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
-def worst_crop(image, scale, model, side=64):
-    """Return the box in which a network's error exceeds interpolation's the most.
-
-    Parameters
-    ----------
-    image : ndarray of uint8
-        Ground truth.
-    scale : float
-    model : torch.nn.Module
-    side : int
-        Of the square, in pixels.
-
-    Returns
-    -------
-    tuple of int
-        Left, top, width and height.
-    """
-    hr, ilr = degrade(luma(image), scale)
-    excess = (super_resolve(model, ilr) - hr) ** 2 - (ilr - hr) ** 2
-    sums = np.pad(excess.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    top, left = np.unravel_index(boxes.argmax(), boxes.shape)
-    return int(left), int(top), side, side
+@contextmanager
+def _damage(name):
+    """Turn whatever decoders raise, of which no list is complete, into one OSError."""
+    try:
+        yield
+    except Unsupported:
+        raise
+    except UnidentifiedImageError:
+        known = ", ".join(dict.fromkeys(kind.name for kind in FORMATS))
+        raise OSError(
+            f"{name} is not a picture in a format that is read ({known}), or damaged or unusual"
+        ) from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise OSError(f"{name} has more than {most:,} pixels; cut it into parts first") from None
+    except MemoryError:
+        raise OSError(f"{name} is too large for the memory of this machine") from None
+    except Exception as error:
+        raise OSError(f"{name} is damaged: {first_line(error)}") from error
 
 
-def enlargements(image, scale, side=48):
-    """Return the middle of a picture enlarged by interpolation and by the network that ships.
-
-    Parameters
-    ----------
-    image : ndarray
-        Of a kind that `vdsr.upscale` takes.
-    scale : float
-    side : int
-        Of the square that is cut out, in pixels, at most.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `compare`, without scores.
-    """
-    middle = tuple(
-        slice(max(n - side, 0) // 2, max(n - side, 0) // 2 + side) for n in image.shape[:2]
-    )
-    cut = image[middle]
-    top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    rows = []
-    for name, larger in (("bicubic", imresize(cut, scale)), ("VDSR", upscale(cut, scale))):
-        pixels = (
-            (larger / top * 255)
-            .clip(0, 255)
-            .round()
-            .astype(np.uint8)
-            .reshape(*larger.shape[:2], -1)
-        )
-        grey = pixels.shape[2] < 3
-        crop = np.repeat(pixels[..., :1], 3, axis=2) if grey else pixels[..., :3]
-        rows.append({"method": name, "crop": crop, "psnr": np.nan, "ssim": np.nan})
-    return pd.DataFrame(rows)
+@contextmanager
+def _muted():
+    """Keep from the terminal what libtiff prints past Python about a damaged file."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no terminal
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
-def write_slider(folder, model):
-    """Write the two pictures between which the book's front page slides.
+def _png_chunks(path):
+    """Return name and content of a PNG's chunks before its pixels."""
+    chunks = []
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            chunks.append((head[4:], file.read(int.from_bytes(head[:4], "big"))))
+            file.seek(4, 1)
+    return chunks
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-    model : torch.nn.Module
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset, image, scale, box = SLIDER
-    rows = compare(load_images(dataset)[image], scale, {"bicubic": None, "vdsr": model}, box)
-    for row in rows[1:].itertuples():
-        # Each pixel is made a square of 4×4, lest a browser smooth what is to be compared.
-        larger = np.kron(row.crop, np.ones((4, 4, 1), np.uint8))
-        Image.fromarray(larger).save(folder / f"{row.method}.png", optimize=True)
+
+def _bits(picture, path, chunks):
+    """Return how many bits a channel of an opened picture has."""
+    if picture.format == "PNG":
+        return dict(chunks)[b"IHDR"][8]
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(258, (1,)))
+    if picture.format == "PPM" and isinstance(picture.tile[0][3], tuple):
+        white = picture.tile[0][3][-1]
+        return white.bit_length() if isinstance(white, int) else 8
+    with path.open("rb") as file:
+        head = file.read(2**20)
+    if picture.format == "JPEG2000" and (start := head.find(b"\xff\x4f\xff\x51")) >= 0:
+        return (head[start + 42] & 0x7F) + 1
+    if picture.format == "AVIF" and (start := head.find(b"av1C")) >= 0:
+        return {0: 8, 2: 10}.get(head[start + 6] >> 5 & 3, 12)
+    return 8
+
+
+def _deep(picture, path):
+    """Return pixels that Pillow would make 8 bits of, or None if it is to read them."""
+    with path.open("rb") as file:
+        if picture.format == "PNG":
+            return deep.read_png(file)
+        return deep.read_tiff(file, picture.size) if picture.format == "TIFF" else None

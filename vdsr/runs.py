@@ -1,19 +1,11 @@
-"""The ledger: every run has an identity, a checkpoint here, and rows in ``results/``.
+"""Runs: what is recorded is loaded, what was interrupted goes on, what is missing is trained.
 
-A finished run is loaded, an interrupted one continues, a missing one is trained.
-Checkpoints live in ``runs/`` (or the folder that ``VDSR_RUNS_DIR`` names); what is to be
-kept is recorded in two tidy tables that are part of the project.
+Checkpoints live in ``runs/``, or in the folder that ``VDSR_RUNS_DIR`` names.
 """
 
-import hashlib
-import json
 import os
-import platform
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, fields
-from functools import cache, lru_cache
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -21,17 +13,12 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .data import data_hash
-from .train import TrainConfig, Trainer, load_checkpoint, load_metadata
+from . import ledger, machine
+from .config import TrainConfig, run_id
+from .files import DamagedFile, load_checkpoint, save_checkpoint
+from .train import Trainer, model_weights
 
-# Raised when the training code changes its meaning, lest older runs pass for new ones.
-RECIPE = 1
-
-HISTORY = ("run", "step", "epoch", "train_loss", "dataset", "scale", "psnr", "ssim")
-
-# The project's folder, if the package is used from a clone; else the one that is worked in.
-_CLONE = Path(__file__).parents[1]
-ROOT = _CLONE if (_CLONE / "pyproject.toml").exists() else Path.cwd()
+HISTORY = [*ledger.COLUMNS["scores"]]
 
 
 class Busy(RuntimeError):
@@ -45,14 +32,16 @@ class Run:
     Attributes
     ----------
     id : str
-        Hash of config, data and recipe.
+        Hash of what decides the weights: config, data and recipe.
     config : TrainConfig
     history : pandas.DataFrame
         One row a step × dataset × scale: run, step, epoch, train_loss (half the squared error
-        of a pixel in [0, 1], mean over the epoch), dataset, scale, psnr (dB), ssim.
+        of a pixel in [0, 1], mean since the epoch began), clipped (share of all gradient values,
+        likewise), dataset, scale, psnr (dB), ssim.
     record : dict
-        Where the run comes from: commit, dirty, torch, device, arithmetic, steps, the seconds
-        of training, evaluation not counted, and how it diverged, if it did.
+        Where the run comes from: commit, torch, device, arithmetic, updates, the seconds of
+        training, evaluation not counted, its work in TFLOP, the cores that others kept busy
+        (the most of any minute), how it diverged, if it did, and why it cannot be recorded.
     """
 
     id: str
@@ -68,28 +57,15 @@ class Run:
     @property
     def model(self):
         """The trained network, on the CPU and in evaluation mode."""
-        path = _checkpoint(self.id)
-        if not load_metadata(path).get("finished"):
+        tensors, metadata = _load(checkpoint(self.id))
+        if not metadata.get("finished"):
             raise FileNotFoundError(
                 f"run {self.id} is recorded, but its weights are not on this machine; "
                 f"vdsr.train(config, refresh=True) trains them again"
             )
-        tensors, _ = load_checkpoint(path)
         model = self.config.network()
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+        model.load_state_dict(model_weights(tensors))
         return model.eval()
-
-
-def run_id(config):
-    """Return the identity of a run: a hash of its config, its data and the recipe."""
-    settings = {
-        f.name: getattr(config, f.name)
-        for f in fields(config)
-        if f.metadata.get("before", ...) != getattr(config, f.name)
-    }
-    names = (config.train_set, *config.eval_sets)
-    what = [RECIPE, settings, {name: data_hash(name) for name in names}]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def train(config, *, refresh=False, deadline=None):
@@ -98,6 +74,8 @@ def train(config, *, refresh=False, deadline=None):
     Parameters
     ----------
     config : TrainConfig
+        A run that was scored on fewer image sets or scales is scored on the others, too, as it
+        is at its end, if its weights are on this machine.
     refresh : bool
         Train again from the start, whatever is recorded or begun.
     deadline : float, optional
@@ -128,9 +106,9 @@ def attempt(config, *, refresh=False, deadline=None):
     From the divergence on, the scores in its history are not a number.
     """
     identity = run_id(config)
-    if not refresh and (run := _recorded(identity, config)):
+    path = checkpoint(identity)
+    if not refresh and (run := recorded(config)) and not can_add_scores(run, config):
         return run
-    path = _checkpoint(identity)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path.with_suffix(".lock")).acquire(timeout=0)
@@ -141,27 +119,38 @@ def attempt(config, *, refresh=False, deadline=None):
         if refresh:
             path.unlink(missing_ok=True)
             ended.unlink(missing_ok=True)
-        if not ended.exists() and not load_metadata(path).get("finished"):
-            trainer = Trainer(config, path)
-            trainer.record = _provenance(trainer)
-            with tqdm(
-                total=trainer.total_steps, initial=trainer.step, file=_terminal(), disable=None,
-                desc=config.label, unit="step", dynamic_ncols=True,
-            ) as progress:  # fmt: skip
-                try:
-                    trainer.fit(progress=progress, deadline=deadline)
-                except FloatingPointError as error:
-                    history = trainer.history + trainer.unscored()
-                    state = trainer.state() | {"diverged": str(error), "history": history}
-                    write_text(ended, json.dumps(state))
-        metadata = json.loads(ended.read_text()) if ended.exists() else load_metadata(path)
+        _, metadata = _load(ended)
+        if not metadata:
+            metadata = _go_on(config, path, ended, deadline)
     history = pd.DataFrame(metadata["history"], columns=HISTORY[1:])
     history.insert(0, "run", identity)
     record = metadata["record"] | {
-        "steps": metadata["step"], "seconds": round(metadata["seconds"], 3),
-        "diverged": metadata.get("diverged", ""),
+        "updates": metadata["step"], "seconds": round(metadata["seconds"], 3),
+        "tflop": metadata["tflop"], "diverged": metadata.get("diverged", ""),
     }  # fmt: skip
     return Run(identity, config, history, record)
+
+
+def _go_on(config, path, ended, deadline):
+    """Train a run to its end from wherever it is; return the state that it ends in."""
+    _load(path)  # which sets aside a damaged one
+    trainer = Trainer(config, path)
+    if trainer.finished:
+        trainer.rescore()
+        return trainer.state()
+    trainer.record |= _provenance(trainer)
+    with tqdm(
+        total=trainer.total_steps, initial=trainer.step, file=_terminal(), disable=None,
+        desc=config.label, unit="step", dynamic_ncols=True,
+    ) as progress:  # fmt: skip
+        try:
+            trainer.fit(progress=progress, deadline=deadline)
+        except FloatingPointError as error:
+            history = trainer.history + trainer.unscored()
+            state = trainer.state() | {"diverged": str(error), "history": history}
+            save_checkpoint(ended, {}, state)
+            return state
+    return trainer.state()
 
 
 def train_all(configs, *, refresh=False, missing="train"):
@@ -178,9 +167,9 @@ def train_all(configs, *, refresh=False, missing="train"):
     Returns
     -------
     pandas.DataFrame
-        The rows of `Run.history`, with the fields of the run's config as further columns, and
-        the seconds of training up to each row, in proportion to the whole. Without rows if
-        there is none. The scores of a run that diverged are not a number from there on.
+        The rows of `Run.history`, with the run's settings as further columns, and the seconds
+        and the work in TFLOP of training up to each row, in proportion to the whole. Without
+        rows if there is none. The scores of a run that diverged are not a number from there on.
 
     Raises
     ------
@@ -191,159 +180,86 @@ def train_all(configs, *, refresh=False, missing="train"):
         raise ValueError(f"missing must be 'train' or 'skip', got {missing!r}")
     if not isinstance(refresh, bool):
         raise ValueError(f"refresh must be true or false, got {refresh!r}")
+    names = [field.name for field in fields(TrainConfig) if not field.metadata.get("scoring")]
     tables = []
     for config in configs:
-        if missing == "skip":
-            run = _recorded(run_id(config), config)
-        else:
-            run = attempt(config, refresh=refresh)
+        run = recorded(config) if missing == "skip" else attempt(config, refresh=refresh)
         if run is None:
             continue
-        cells = {k: _cell(v) for k, v in asdict(run.config).items()}
-        seconds = run.history.step * run.record["seconds"] / max(run.record["steps"], 1)
-        tables.append(run.history.assign(seconds=seconds, **cells))
+        cells = {name: ledger.cell(getattr(run.config, name)) for name in names}
+        share = run.history.step / max(run.record["updates"], 1)
+        work = {k: share * run.record[k] for k in ("seconds", "tflop")}
+        tables.append(run.history.assign(**work, **cells))
     if tables:
         return pd.concat(tables, ignore_index=True)
-    names = (field.name for field in fields(TrainConfig))
-    return pd.DataFrame(columns=[*HISTORY, "seconds", *names])
+    return pd.DataFrame(columns=[*HISTORY, "seconds", "tflop", *names])
 
 
-def is_dirty(identity):
-    """Return whether a run was begun here by code that is not committed."""
-    path = _checkpoint(identity)
-    ended = path.with_suffix(".diverged")
-    state = json.loads(ended.read_text()) if ended.exists() else load_metadata(path)
-    return state.get("record", {}).get("dirty", False)
-
-
-def record(run, preset):
-    """Write a run into ``results/runs.csv`` and ``results/scores.csv``.
-
-    Parameters
-    ----------
-    run : Run
-    preset : str
-        The preset it belongs to.
-
-    Raises
-    ------
-    ValueError
-        If the run was made by code that is not committed.
-    """
-    if run.record["dirty"]:
-        raise ValueError(
-            f"run {run.id} was made by code that is not committed and cannot be recorded; "
-            f"commit the changes in vdsr/ and use make study, which trains it again"
-        )
-    cells = {k: _cell(v) for k, v in asdict(run.config).items()}
-    row = pd.DataFrame([{"run": run.id, "preset": preset, **cells, **run.record}])
-    (ROOT / "results").mkdir(exist_ok=True)
-    with FileLock(ROOT / "results" / ".lock"):
-        # A run counts as recorded once it is in runs.csv, so its scores go first.
-        for name, rows in (("scores", run.history), ("runs", row)):
-            path = ROOT / "results" / f"{name}.csv"
-            # All as text, so that rewriting the file changes no digit of an older row.
-            rows = pd.read_csv(StringIO(rows.to_csv(index=False, float_format="%.6g")), dtype=str)
-            if path.exists():
-                old = pd.read_csv(path, dtype=str)
-                rows = pd.concat([old[old.run != run.id], rows], ignore_index=True)
-            write_text(path, rows.to_csv(index=False, lineterminator="\n"))
-
-
-def ledger():
-    """Return what is recorded as two tables: one row a run, and its scores.
-
-    Returns
-    -------
-    runs, scores : pandas.DataFrame
-        ``results/README.md`` explains the columns.
-    """
-    paths = [ROOT / "results" / f"{name}.csv" for name in ("runs", "scores")]
-    return tuple(_read(p, p.stat().st_mtime_ns if p.exists() else None) for p in paths)
-
-
-@lru_cache(maxsize=4)
-def _read(path, changed):
-    if changed is None:
-        return pd.DataFrame(columns=["run"])
-    return pd.read_csv(path, dtype=dict.fromkeys(("run", "commit", "scales", "eval_scales"), str))
-
-
-def _recorded(identity, config):
-    runs, scores = ledger()
+def recorded(config):
+    """Return a run as the ledger has it, or None."""
+    runs, scores = ledger.read()
+    identity = run_id(config)
     if not (runs.run == identity).any():
         return None
     row = runs[runs.run == identity].iloc[0].to_dict()
-    record = {k: row[k] for k in row if k not in ("run", "preset", *asdict(config))}
-    record["diverged"] = record.get("diverged") if isinstance(record.get("diverged"), str) else ""
+    left_out = {*asdict(config), "run", "preset", "scores"}
+    record = {k: row[k] for k in ledger.COLUMNS["runs"] if k not in left_out}
     history = scores[scores.run == identity].reset_index(drop=True)
-    return Run(identity, config, history, record)
+    return Run(identity, config, history, record | {"trouble": ""})
 
 
-def _checkpoint(identity):
-    folder = Path(os.environ.get("VDSR_RUNS_DIR") or ROOT / "runs")
+def can_add_scores(run, config):
+    """Return whether a run's end lacks scores that a config asks for, and its weights are here."""
+    last = run.history[run.history.step == run.history.step.max()]
+    lacks = not set(config.scored) <= set(zip(last.dataset, last.scale, strict=True))
+    return lacks and bool(_load(checkpoint(run.id))[1].get("finished"))
+
+
+def in_trouble(config):
+    """Return whether a run was begun here by code that cannot be named."""
+    path = checkpoint(run_id(config))
+    states = (_load(each)[1] for each in (path.with_suffix(".diverged"), path))
+    return any(state.get("record", {}).get("trouble") for state in states)
+
+
+def checkpoint(identity):
+    """Return the path of a run's checkpoint."""
+    folder = Path(os.environ.get("VDSR_RUNS_DIR") or machine.ROOT / "runs").expanduser()
     return folder / f"{identity}.safetensors"
 
 
-def write_text(path, text):
-    """Write a file that appears whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+def _load(path):
+    """Return a checkpoint's tensors and metadata, empty if there is none or it is damaged.
 
-
-def _cell(value):
-    """Return a config's value as one cell of a table."""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+    A damaged file is renamed and named, and its run starts again.
+    """
+    try:
+        tensors, metadata = load_checkpoint(path)
+        if metadata.get("run") != path.stem:
+            raise DamagedFile(f"{path} is the checkpoint of run {metadata.get('run')}")
+        return tensors, metadata
+    except FileNotFoundError:
+        return {}, {}
+    except DamagedFile as error:
+        aside = path.with_name(path.name + ".damaged")
+        os.replace(path, aside)
+        print(f"{error}. It is now {aside.name}, and the run starts again.", file=sys.stderr)
+        return {}, {}
 
 
 def _provenance(trainer):
     """Return where a run comes from; a resumed one keeps what its earlier parts came from."""
-    name, dirty = commit()
+    name, trouble = machine.commit()
     now = {
-        "commit": name, "dirty": dirty, "torch": torch.__version__,
-        "device": device_name(trainer.device), "arithmetic": "bf16" if trainer.bf16 else "float32",
+        "commit": name, "torch": torch.__version__, "device": machine.device_name(trainer.device),
+        "arithmetic": "bf16" if trainer.bf16 else "float32",
     }  # fmt: skip
-    before = trainer.record or now
-    joined = {
-        k: before[k] if str(before[k]).endswith(str(now[k])) else f"{before[k]} then {now[k]}"
-        for k in now
-    }
-    return joined | {"dirty": before["dirty"] or now["dirty"]}
-
-
-@cache  # the code that runs is the one that was there when it was first asked
-def commit():
-    """Return the project's commit and whether the package differs from it.
-
-    Where there is no git, in a copied tree, ``VDSR_COMMIT`` says which commit it is a copy of.
-    """
-    git, quiet = ["git", "-C", str(ROOT)], {"text": True, "stderr": subprocess.DEVNULL}
-    try:
-        top = subprocess.check_output([*git, "rev-parse", "--show-toplevel"], **quiet).strip()
-        if not os.path.samefile(top, _CLONE):
-            raise FileNotFoundError(f"{top} is another project")
-        name = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], **quiet)
-        status = subprocess.check_output([*git, "status", "--porcelain", "--", "vdsr"], **quiet)
-    except (OSError, subprocess.CalledProcessError):  # not a clone
-        copied = os.environ.get("VDSR_COMMIT")
-        return copied or "unknown", not copied
-    return name.strip(), bool(status)
-
-
-def device_name(device):
-    """Return what hardware a torch device, or its name, is."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
-
-
-def _cpu_name():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    before = trainer.record
+    joined = {}
+    for key, value in now.items():
+        origins = before[key].split(" then ") if key in before else []
+        joined[key] = " then ".join(origins if origins[-1:] == [value] else [*origins, value])
+    return joined | {"trouble": before.get("trouble") or trouble}
 
 
 def _terminal():

@@ -9,8 +9,10 @@ from time import perf_counter
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from .model import VDSR, step_operations
-from .train import TrainConfig, Trainer
+from ..config import TrainConfig
+from ..evaluate import ieee_float32
+from ..model import VDSR
+from ..train import Trainer
 
 DEPTH, BATCH = 20, 64
 
@@ -43,8 +45,7 @@ def main(rounds=8):
     product, step, plain = (median(t[2:]) for t in times.values())
     product, step = product / repeat, step / repeat
 
-    operations = step_operations(trainer.model, BATCH, config.patch_size)
-    rate, peak = operations / step / 1e12, 2 * n**3 / product / 1e12
+    rate, peak = trainer.operations / step / 1e12, 2 * n**3 / product / 1e12
     print(f"a training step of depth {DEPTH}, batch {BATCH}, on {device.type}, {dtype}")
     print(f"  whole step              {1000 * step:8.1f} ms  {rate:7.2f} TFLOP/s")
     print(f"  {n}² matrix product   {1000 * product:8.1f} ms  {peak:7.2f} TFLOP/s")
@@ -62,6 +63,7 @@ def _plain_loop(patches, device):
     pairs = TensorDataset(patches.hr.cpu().view(shape), patches.ilr.cpu().view(shape))
     batches = cycle(DataLoader(pairs, BATCH, shuffle=True, drop_last=True))
 
+    @ieee_float32()  # torch would round to TF32 by itself
     def step():
         hr, ilr = (t.to(device) for t in next(batches))
         optimizer.zero_grad()

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from PIL import Image
 from skimage.transform import resize
 
-from .data import luma
-from .evaluate import score
-from .imresize import imresize
-from .patches import degrade
+from ..data import luma
+from ..evaluate import score
+from ..imresize import imresize
+from ..patches import degrade
 
 
 def _pillow(image, shape):

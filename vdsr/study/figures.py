@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import NullFormatter
 
 # The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight,
 # and a brown, for seven networks in one figure.
@@ -103,17 +102,19 @@ def clipping_curves(scores):
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns learning_rate, clipping, step, psnr (dB); several rows of a kind are averaged.
-        What diverged has no line from there on.
+        Columns learning_rate, clipping, theta, step, psnr (dB); several rows of a kind are
+        averaged. What diverged has no line from there on.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
+    names = scores.clipping + ", θ = " + scores.theta.map("{:g}".format)
+    scores = scores.assign(kind=names.where(scores.clipping != "none", "none"))
     grid = sns.relplot(
-        scores, x="step", y="psnr", hue="clipping", style="clipping", col="learning_rate",
+        scores, x="step", y="psnr", hue="kind", style="kind", col="learning_rate",
         kind="line", markers=True, errorbar=None, height=3.2,
-        palette=COLOURS[: scores.clipping.nunique()],
+        palette=sns.color_palette(COLOURS, scores.kind.nunique()),
     )  # fmt: skip
     grid.set_titles("learning rate {col_name:g}")
     grid.set_axis_labels("training steps", "PSNR (dB)")
@@ -126,7 +127,7 @@ def gradient_histogram(magnitudes):
     Parameters
     ----------
     magnitudes : pandas.DataFrame
-        From `vdsr.train.gradient_magnitudes`.
+        From `vdsr.study.probes.gradient_magnitudes`.
 
     Returns
     -------
@@ -146,31 +147,115 @@ def gradient_histogram(magnitudes):
     return figure
 
 
-def race_curves(scores):
-    """Draw PSNR against training steps and against seconds, a line for each network.
+def race_curves(scores, work, label):
+    """Draw PSNR against training steps and against work, a line for each network.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns name, step, seconds, psnr (dB), scale, all of one; several rows of a name and
-        step are averaged.
+        Columns name, step, the one of `work`, psnr (dB), scale, all of one; several rows of a
+        name and step are averaged.
+    work : str
+        A column, such as ``"tflop"``.
+    label : str
+        What it is called on the axis.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
-    means = scores.groupby(["name", "step"], sort=False)[["seconds", "psnr"]].mean().reset_index()
+    means = scores.groupby(["name", "step"], sort=False)[[work, "psnr"]].mean().reset_index()
     for (name, line), colour, marker in zip(
         means.groupby("name", sort=False), COLOURS, "osD^vP", strict=False
     ):
-        for axis, x in zip(axes, ("step", "seconds"), strict=True):
+        for axis, x in zip(axes, ("step", work), strict=True):
             axis.plot(line[x], line.psnr, marker=marker, ms=4, color=colour, label=name)
-    for axis, label in zip(axes, ("training steps", "seconds of training"), strict=True):
-        axis.set(xlabel=label, xscale="log")
+    for axis, text in zip(axes, ("training steps", label), strict=True):
+        axis.set(xlabel=text, xscale="log")
     axes[0].set_ylabel(f"PSNR at ×{scores.scale.iloc[0]:g} (dB)")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def clock(scores, lengths=None):
+    """Draw PSNR against steps at constant learning rates, and where the paper's points lie.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns learning_rate, step, psnr (dB); several rows of a kind are averaged.
+    lengths : pandas.DataFrame, optional
+        From `vdsr.study.studies.epoch_lengths`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
+    rates = sorted(scores.learning_rate.unique(), reverse=True)
+    for rate, colour, marker in zip(rates, COLOURS, "osD", strict=False):
+        line = scores[scores.learning_rate == rate].groupby("step").psnr.mean()
+        axis.plot(line, color=colour, marker=marker, ms=4, label=f"rate {rate:g}")
+        if lengths is not None:
+            points = lengths[lengths.learning_rate == rate]
+            axis.plot(points.step, points.psnr, "x", color=colour, ms=10, mew=2)
+            for point in points.itertuples():
+                axis.annotate(
+                    f"the paper's epoch {point.epoch}", (point.step, point.psnr),
+                    (6, -10), textcoords="offset points", fontsize="small", color="#777777",
+                )  # fmt: skip
+    axis.set(xscale="log", xlabel="training steps", ylabel="PSNR (dB)")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def clipped_shares(scores):
+    """Draw the share of clipped gradient values through the training, a panel a learning rate.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns learning_rate, clipping, theta, step, clipped (a share); several rows of a kind
+        are averaged.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = scores[scores.clipped.notna() & (scores.clipping != "none")]
+    rows = rows.assign(
+        kind=rows.clipping + ", θ = " + rows.theta.map("{:g}".format), percent=100 * rows.clipped
+    )
+    grid = sns.relplot(
+        rows, x="step", y="percent", hue="kind", style="kind", col="learning_rate", kind="line",
+        markers=True, errorbar=None, height=3.2,
+        palette=sns.color_palette(COLOURS, rows.kind.nunique()),
+    )  # fmt: skip
+    grid.set_titles("learning rate {col_name:g}")
+    grid.set_axis_labels("training steps", "clipped (%)")
+    return grid.figure
+
+
+def resizer_bars(gap):
+    """Draw how far other libraries' bicubic is from MATLAB's in PSNR.
+
+    Parameters
+    ----------
+    gap : pandas.DataFrame
+        Differences in dB: rows method × resizer, a column a scale.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = gap.reset_index().melt(["method", "resizer"], var_name="scale", value_name="dB")
+    grid = sns.catplot(
+        rows, x="dB", y="resizer", hue="scale", col="method", kind="bar",
+        palette=COLOURS[: gap.shape[1]], height=3.2,
+    )  # fmt: skip
+    grid.set_axis_labels("difference in PSNR (dB)", "")
+    return grid.figure
 
 
 def border_curves(profile):
@@ -179,7 +264,7 @@ def border_curves(profile):
     Parameters
     ----------
     profile : pandas.DataFrame
-        From `vdsr.evaluate.border_profile`.
+        From `vdsr.study.probes.border_profile`.
 
     Returns
     -------
@@ -198,36 +283,8 @@ def border_curves(profile):
     return figure
 
 
-def budget_curves(scores, target):
-    """Draw PSNR against training steps on a logarithmic scale, and the PSNR to be reached.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        Columns name, step, psnr (dB), several rows of a name and step are seeds, drawn as mean
-        and standard deviation.
-    target : float
-        In dB; the paper's.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
-    axis.axhline(target, label=f"paper, {target:.2f} dB", **PAPER | {"marker": ""})
-    if not scores.empty:
-        sns.lineplot(
-            scores, x="step", y="psnr", hue="name", style="name", markers=True, errorbar="sd",
-            ax=axis, palette=sns.color_palette(COLOURS, scores.name.nunique()),
-        )  # fmt: skip
-    axis.set(xlabel="training steps", ylabel="PSNR (dB)", xscale="log")
-    axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade, labels would collide
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
 def crops(rows):
-    """Draw the crops that `vdsr.pictures.compare` gives, with the scores of the whole picture.
+    """Draw the crops that `vdsr.crops.compare` gives, with the scores of the whole picture.
 
     Parameters
     ----------
@@ -281,7 +338,7 @@ def layer_curves(magnitudes):
     Parameters
     ----------
     magnitudes : dict of str to tuple of ndarray, (D,)
-        Name to signal and gradient, from `vdsr.model.layer_magnitudes`.
+        Name to signal and gradient, from `vdsr.study.probes.layer_magnitudes`.
 
     Returns
     -------
@@ -295,7 +352,9 @@ def layer_curves(magnitudes):
             curve = curves[which]
             style = {"marker": marker, "linestyle": line, "color": colour, "ms": 4}
             axis.semilogy(range(1, len(curve) + 1), curve, label=name, **style)
-        axis.set(title=title, xlabel="layer", ylabel="root mean square" if which == 0 else "")
+        # What SRCNN's weights leave of a signal would fill forty decades, and the rest be one line.
+        label = "root mean square" if which == 0 else ""
+        axis.set(title=title, xlabel="layer", ylabel=label, ylim=(1e-4, 1e2))
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -376,7 +435,7 @@ def field_pictures(fields):
     Parameters
     ----------
     fields : dict of str to ndarray, (S, S)
-        Title to field, from `vdsr.model.gradient_field`.
+        Title to field, from `vdsr.study.probes.gradient_field`.
 
     Returns
     -------

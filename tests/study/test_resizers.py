@@ -1,9 +1,8 @@
 import numpy as np
-import pandas as pd
 import pytest
 
 import vdsr
-from vdsr import resizers, verdicts
+from vdsr.study import resizers
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +35,3 @@ def test_a_flat_image_stays_flat(resizer):
     out = resizer(np.full((12, 15), 100.0), (4, 5))
     assert out.shape == (4, 5)
     assert out == pytest.approx(100, abs=1e-3)
-
-
-def test_verdict_names_the_alike_and_the_others():
-    index = pd.MultiIndex.from_product([["interpolation", "network"], ["own", "near", "far"]])
-    index.names = ["method", "resizer"]
-    gap = pd.DataFrame({2: [0, 0.01, 0.7, 0, 0.04, -4], 3: [0, 0, -0.8, 0, 0, -5]}, index=index)
-    assert verdicts.resizing(gap).splitlines() == [
-        "- Within 0.05 dB of MATLAB's in everything: own, near.",
-        "- far: interpolation -0.80 to +0.70 dB, network -5.00 to -4.00 dB.",
-    ]

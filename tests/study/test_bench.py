@@ -1,7 +1,7 @@
 import re
 
-from vdsr import bench
 from vdsr.patches import Patches
+from vdsr.study import bench
 
 
 def test_bench_prints_ratios_of_one_run(monkeypatch, capsys):

@@ -1,0 +1,182 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vdsr import data, ledger
+from vdsr.config import TrainConfig, run_id
+from vdsr.data import SAMPLES
+from vdsr.study import configs
+from vdsr.study.queue import asked
+from vdsr.study.short import SHORT
+from vdsr.study.studies import STUDIES
+
+EACH_PRESET = pytest.mark.parametrize("preset", configs.PRESETS)
+
+
+def ids(some):
+    return {run_id(config) for config in some}
+
+
+def test_auto_follows_the_machine(monkeypatch):
+    for gpu, preset in ((True, "paper"), (False, "quick")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert configs.preset_config("auto")[0] == preset
+
+
+def test_unknown_preset_names_the_known():
+    with pytest.raises(ValueError, match="one of auto, smoke, quick, paper; got 'cpu'"):
+        configs.preset_config("cpu")
+
+
+@EACH_PRESET
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_studies_list_distinct_runs(study, preset):
+    listed = study.runs(preset)
+    assert all(isinstance(config, TrainConfig) for config in listed)
+    assert len(ids(listed)) == len(listed) > 1
+
+
+@EACH_PRESET
+def test_every_run_can_be_trained_by_the_code_as_it_is(preset):
+    assert {c.recipe for c in asked(STUDIES, preset).values()} == {TrainConfig().recipe}
+
+
+@pytest.mark.parametrize(
+    "study",
+    [configs.settings, configs.residual, configs.noise, configs.epoch, configs.clipping,
+     configs.init, configs.context],
+)  # fmt: skip
+def test_section_3_2_starts_from_one_run(study):
+    reference, _ = configs.reference("paper")
+    assert run_id(reference) in ids(study("paper"))
+
+
+def test_the_reference_is_table_1s_network():
+    reference, whole = configs.reference("paper")
+    assert whole
+    assert replace(reference, eval_sets=("Set5",), eval_epochs=1, eval_steps=()) == TrainConfig(
+        depth=10, scales=(2,), eval_scales=(2,)
+    )
+    assert reference.eval_sets == ("BSD10", "Set5")  # the first chooses, the second answers
+
+
+def test_what_studies_share_is_one_run():
+    everything = [config for study in STUDIES.values() for config in study.runs("paper")]
+    assert len(ids(everything)) < len(everything)
+    assert ids(configs.noise("paper")[:2]) == ids(configs.residual("paper")[:2])
+    three_scales = TrainConfig()
+    for study in (configs.depth, configs.scales, configs.srcnn):
+        assert run_id(three_scales) in ids(study("paper"))
+
+
+def test_figure_3_is_the_papers_recipe():
+    for config in configs.depth("paper"):
+        assert run_id(config) == run_id(TrainConfig(depth=config.depth))
+    assert {5, 20} < {config.depth for config in configs.depth("paper")}
+
+
+def test_table_1_has_three_rates_of_two_kinds():
+    kinds = {(c.learning_rate, c.residual) for c in configs.residual("paper")}
+    assert kinds == {(rate, kind) for rate in (0.1, 0.01, 0.001) for kind in (True, False)}
+
+
+def test_chance_is_three_seeds_of_both_kinds():
+    kinds = {(c.seed, c.residual) for c in configs.noise("paper")}
+    assert kinds == {(seed, kind) for seed in range(3) for kind in (True, False)}
+
+
+def test_table_2_scores_every_network_at_whole_and_fractional_scales():
+    for config in configs.scales("paper"):
+        assert {1.5, 2, 2.5, 3, 3.5, 4} == {*config.eval_scales}
+
+
+def test_the_epochs_clock_ticks_evenly_on_a_logarithmic_axis():
+    constant = [c for c in configs.epoch("paper") if c.schedule == "constant"]
+    assert {c.learning_rate for c in constant} == {0.1, 0.01, 0.001}
+    for config in constant:
+        assert config.eval_steps_in(41) == [*config.eval_steps]
+        ratios = np.diff(np.log(config.eval_steps))
+        assert ratios == pytest.approx(np.log(3000) / 24, abs=0.02)
+        assert config.eval_steps[-1] == config.steps == 3000
+
+
+def test_a_chosen_bound_is_tried_at_the_other_rates(monkeypatch):
+    before = configs.clipping("paper")
+    monkeypatch.setitem(configs.CHOSEN_BOUNDS, "norm", 0.4)
+    more = [c for c in configs.clipping("paper") if c not in before]
+    assert [(c.learning_rate, c.clipping, c.theta) for c in more] == [
+        (0.001, "norm", 0.4), (0.01, "norm", 0.4)
+    ]  # fmt: skip
+    assert all(c.clipping != "norm" or c.learning_rate == 0.1 for c in configs.clipping("smoke"))
+
+
+def test_constant_bounds_are_those_the_adjustable_one_passes_through():
+    values = [c.theta for c in configs.clipping("paper") if c.clipping == "value"]
+    assert values == pytest.approx([3e-4, 3e-3, 3e-2])
+
+
+def test_context_changes_nothing_but_context():
+    for config in configs.context("paper"):
+        twin = configs.reference("paper")[0]
+        assert replace(config, depth=twin.depth, dilation=1) == twin
+
+
+def test_srcnn_is_its_own_recipe():
+    one, three, vdsr = configs.srcnn("paper")
+    assert one == replace(three, scales=(3,))
+    assert three.scales == (2, 3, 4)
+    assert (three.patch_size, three.patch_size - three.overlap) == (33, 14)
+    assert (three.learning_rate, three.last_rate, three.batch_size) == (1e-4, 0.1, 128)
+    assert (three.clipping, three.weight_decay, three.init) == ("none", 0, "normal")
+    assert run_id(vdsr) == run_id(TrainConfig())
+
+
+@EACH_PRESET
+def test_the_later_recipe_differs_in_its_update_alone(preset):
+    later, recipe = configs.benchmark(preset)
+    changed = {"optimizer", "clipping", "learning_rate", "weight_decay", "schedule", "decay_epochs"}
+    assert replace(later, **{name: getattr(recipe, name) for name in changed}) == recipe
+
+
+def test_table_3_trains_on_291_images_in_eight_orientations():
+    for config in configs.benchmark("paper"):
+        assert (config.train_set, config.augment) == ("T91+BSD200", True)
+
+
+def test_nothing_is_scored_on_what_it_trains_on_except_in_smoke():
+    def members(names):
+        return {m for n in names for m in (SAMPLES[n] if n in SAMPLES else data._members(n))}
+
+    assert members(["BSD10"]) < members(["BSD200"])
+    listed = [c for study in STUDIES.values() for p in ("quick", "paper") for c in study.runs(p)]
+    for config in [*listed, *(c for some in SHORT.values() for c in some)]:
+        assert not members(config.train_set.split("+")) & members(config.eval_sets)
+
+
+def test_nothing_is_chosen_on_a_test_set():
+    for config in configs.settings("paper"):
+        assert "BSD10" in config.eval_sets
+    assert STUDIES["search_theta"].images == "BSD10"
+    assert {c.eval_sets for c in configs.benchmark("paper")} == {("samples-test",)}
+
+
+def test_identities_do_not_drift():
+    """A change of these two makes every run that was recorded a run not made."""
+    assert run_id(configs.reference("paper")[0]) == "2109fd4b05da"
+    assert run_id(TrainConfig()) == "2c72968a44b2"
+
+
+def test_short_lists_are_the_recorded_rows():
+    runs, _ = ledger.read()
+    listed = [config for some in SHORT.values() for config in some]
+    assert ids(listed) == {*runs.run[runs.preset == "short"]}
+    assert {config.recipe for config in listed} == {1}
+    assert {*SHORT} <= {*STUDIES}
+
+
+def test_recorded_runs_of_the_papers_length_are_asked_for():
+    runs, _ = ledger.read()
+    assert {*runs.run[runs.preset == "paper"]} <= {*asked(STUDIES, "paper", seeds=10)}
+    assert {*runs.preset} <= {"short", "paper"}

@@ -1,0 +1,217 @@
+"""What is shown, and that copies of it are what the records say."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import nbformat
+import pandas as pd
+import pytest
+
+import vdsr
+from vdsr import ledger, machine
+from vdsr.config import run_id
+from vdsr.study import findings, publish
+from vdsr.study.evidence import Study
+from vdsr.study.short import SHORT
+from vdsr.study.studies import STUDIES
+
+ROOT = machine.ROOT
+
+
+@pytest.fixture
+def small(monkeypatch, tiny):
+    """A study of two runs, of which others of a shortened schedule are there."""
+    made = Study(
+        "small", "Does it work?", lambda preset: [tiny, replace(tiny, depth=2)], lambda e: []
+    )
+    monkeypatch.setitem(STUDIES, "small", made)
+    monkeypatch.setitem(SHORT, "small", [replace(tiny, depth=4)])
+    return made
+
+
+def test_a_study_is_shown_by_paper_once_its_first_seed_is_whole(elsewhere, small, tiny):
+    assert publish.shown("small") == "short"
+    ledger.record(vdsr.train(tiny), "paper")
+    assert publish.shown("small") == "short"
+    ledger.record(vdsr.train(replace(tiny, depth=2)), "smoke")  # another preset asked for it first
+    assert publish.shown("small") == "paper"
+
+
+def test_a_study_without_short_runs_is_shown_by_paper(elsewhere, small, monkeypatch):
+    monkeypatch.delitem(SHORT, "small")
+    assert publish.shown("small") == "paper"
+    assert publish.shown("noise") == "paper"
+
+
+def test_nothing_recorded_is_not_run(elsewhere, tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "results" / "border.csv", tmp_path / "results")
+    board = publish.board().set_index("claim")
+    border = board.index.str.contains("border")
+    assert {*board.verdict[~border]} == {"not run"}
+    assert len(board) == 11
+    numbers = publish.numbers()
+    assert (numbers["runs"], numbers["paper_runs"], numbers["hours"]) == ("0", "0", "0.0")
+    assert numbers["authors_set14"] == "(not run)"
+    assert "| `ablation_depth` | `paper` | 0 | 7 | 0.0 | 0 |  |  |  |" in publish.provenance()
+
+
+def test_numbers_are_counted(elsewhere, small, tiny):
+    before = publish.numbers()
+    ledger.record(vdsr.train(tiny), "paper")
+    ledger.record(vdsr.train(replace(tiny, seed=7)), "smoke")  # which nothing asks for
+    after = publish.numbers()
+    assert (after["runs"], after["paper_runs"]) == ("2", "1")
+    assert after["paper_asked"] == before["paper_asked"]
+    assert after["weights"] == "665,921"
+    assert after["weights_without_biases"] == "664,704"
+    assert re.fullmatch(r"\$\d \\cdot 10\^\{-\d\}\$", after["theta"])
+    assert after["paper_set14"] == "33.03 / 29.77 / 28.01"
+    assert all(isinstance(value, str) for value in after.values())
+
+
+def test_provenance_names_every_commit_once(elsewhere, small, tiny, monkeypatch):
+    run = vdsr.train(tiny)
+    run.record["commit"] = "1111111aaa then 2222222bbb"
+    ledger.record(run, "paper")
+    other = vdsr.train(replace(tiny, depth=2))
+    other.record["commit"] = "2222222bbb"
+    ledger.record(other, "paper")
+    seconds = sum(each.record["seconds"] for each in (run, other)) / 3600
+    device, arithmetic = run.record["device"], run.record["arithmetic"]
+    assert (
+        f"| `small` | `paper` | 2 | 2 | {seconds:.1f} | 0 | {device} | {arithmetic} "
+        f"| `1111111`, `2222222` |"
+    ) in publish.provenance().splitlines()
+
+
+def test_readme_changes_its_block_alone(monkeypatch):
+    monkeypatch.setattr(publish, "board", lambda: findings.board([]))
+    text = "top\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nend | old |\n"
+    new = publish.readme(text)
+    head = "| the paper's claim | verdict | here | the paper |\n|---|---|---|---|"
+    assert new == text.replace("\nold\n", f"\n{head}\n")
+    assert publish.readme(new) == new
+
+
+def test_unknown_notebooks_are_refused_before_anything_is_written(elsewhere, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    with pytest.raises(ValueError, match="unknown notebook noise, width; known are"):
+        publish.publish(["width", "resizing", "noise"])
+    assert [path.name for path in tmp_path.iterdir()] == ["notebooks"]
+
+
+def test_outside_a_clone_nothing_is_published(elsewhere, tmp_path):
+    with pytest.raises(ValueError, match="publishing needs a clone of the project"):
+        publish.publish()
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.fixture
+def clone(elsewhere, tmp_path, monkeypatch):
+    """A project with one notebook and a README; what takes long is not measured."""
+    (tmp_path / "notebooks").mkdir()
+    source = 'preset = "auto"\nmissing = "train"'
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("print(preset, missing)"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "notebooks" / "resizing.ipynb")
+    (tmp_path / "README.md").write_text("top\n<!-- scoreboard --><!-- /scoreboard -->\nend\n")
+    rows = pd.DataFrame({"dataset": "Set5", "scale": 2, "psnr": [30.0, 31.0]})
+    monkeypatch.setattr(publish, "evaluate", lambda model, name, scale: rows.assign(scale=scale))
+    monkeypatch.setattr(publish, "load_images", lambda name: {})
+    monkeypatch.setattr(publish, "border_profile", lambda *a: pd.DataFrame({"distance": [0]}))
+    monkeypatch.setattr(publish.crops, "write_slider", lambda folder, network: folder.mkdir())
+    monkeypatch.setattr(publish, "board", lambda: findings.board([]))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tools that run notebooks
+def test_publishing_executes_a_notebook_and_keeps_no_trace_of_the_machine(clone, elsewhere):
+    assert publish.publish(["resizing"]) == 0
+    results = clone / "results"
+    [path] = (results / "notebooks").iterdir()
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.cells[-1].outputs[0].text == "short skip\n"
+    for part in (notebook, *notebook.cells):
+        assert not {"papermill", "execution"} & {*part.metadata}
+    assert str(clone) not in path.read_text()
+    bicubic = pd.read_csv(results / "bicubic.csv")
+    assert {*bicubic.psnr} == {30.5}
+    assert {1.5, 2, 2.5, 3, 3.5, 4} == {*bicubic.scale}
+    assert json.loads((results / "numbers.json").read_text()) == publish.numbers()
+    assert (results / "provenance.md").read_text() == publish.provenance() + "\n"
+    table = findings.as_markdown(findings.board([]), "{}")
+    assert (results / "scoreboard.md").read_text() == table + "\n"
+    readme = (clone / "README.md").read_text()
+    assert readme == f"top\n<!-- scoreboard -->\n{table}\n<!-- /scoreboard -->\nend\n"
+    assert not elsewhere
+
+
+# The copies that are committed
+
+
+def test_the_scoreboards_copies_are_what_the_ledger_says():
+    board = publish.board()
+    page = (ROOT / "results" / "scoreboard.md").read_text()
+    assert page == findings.as_markdown(board, "notebooks/{}.ipynb") + "\n"
+    readme = (ROOT / "README.md").read_text()
+    assert publish.readme(readme) == readme
+    assert readme.count("**not run**") == (board.verdict == "not run").sum()
+
+
+def test_provenance_is_what_the_ledger_says():
+    page = (ROOT / "results" / "provenance.md").read_text()
+    assert page == publish.provenance() + "\n"
+    for line in page.splitlines():  # a run that went on later has two commits in its row
+        commits = re.findall("`([0-9a-f]{7})`", line)
+        assert len(commits) == len(set(commits))
+
+
+def test_numbers_in_prose_are_what_the_ledger_says():
+    kept = json.loads((ROOT / "results" / "numbers.json").read_text())
+    assert kept == publish.numbers()
+
+
+def test_interpolation_is_recorded_for_every_set_that_answers():
+    """A reader's notebook then needs no image for it."""
+    known = pd.read_csv(ROOT / "results" / "bicubic.csv")
+    known = {*zip(known.dataset, known.scale, strict=True)}
+    for study in STUDIES.values():
+        for preset in ("short", "paper"):
+            if study.images != "samples-test":
+                scales = {scale for c in study.runs(preset) for scale in c.eval_scales}
+                assert {(study.images, scale) for scale in scales} <= known
+
+
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
+def test_recorded_notebooks_show_what_the_ledger_says(name):
+    study = publish.load(name, publish.shown(name), missing="skip")
+    path = ROOT / "results" / "notebooks" / f"{name}.ipynb"
+    outputs = [
+        output.get("data", {})
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    assert study.caption in [data.get("text/markdown") for data in outputs]
+    pages = "".join(data.get("text/html", "") for data in outputs)
+    for finding in study.findings:
+        for case in finding.cases:
+            label = re.escape(case.label).replace("'", "(?:'|&#x27;|&#39;)")
+            ours = f"{case.ours:.2f}" if case.known else "–"
+            assert re.search(rf">{label}</th>(?:(?!</tr>).)*>{ours}<", pages, re.DOTALL), case
+
+
+def test_every_recorded_run_stands_in_provenance():
+    """A run that no study asks for would be a run that nobody can find."""
+    asked = {run_id(c) for s in STUDIES.values() for p in ("short", "paper") for c in s.runs(p)}
+    seeds = {
+        run_id(replace(c, seed=seed))
+        for s in STUDIES.values() for c in s.runs("paper") for seed in range(1, 10)
+    }  # fmt: skip
+    assert {*ledger.read()[0].run} <= asked | seeds

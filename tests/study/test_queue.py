@@ -1,0 +1,338 @@
+"""Working through missing runs: what is asked, what is left, what one process leaves to another."""
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+
+import vdsr
+from vdsr import ledger, machine, runs
+from vdsr.config import run_id
+from vdsr.patches import Patches
+from vdsr.study import configs, queue, table3
+from vdsr.study.evidence import Study
+from vdsr.study.studies import STUDIES
+from vdsr.train import Trainer
+
+
+@pytest.fixture
+def studies(elsewhere, monkeypatch, tiny):
+    """Replace the studies; a function that lists the configs of one. Speed is not measured."""
+    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    for name in [*STUDIES]:
+        monkeypatch.delitem(STUDIES, name)
+
+    def put(name, *listed):
+        study = Study(name, "Why?", lambda preset: [*listed], lambda e: [])
+        monkeypatch.setitem(STUDIES, name, study)
+
+    put("one", tiny, replace(tiny, depth=2))
+    put("two", tiny)
+    return put
+
+
+# What is asked
+
+
+def test_a_shared_run_is_scored_on_all_that_any_study_asks(studies, tiny):
+    base = replace(tiny, epochs=20, decay_epochs=20)
+    studies("one", replace(base, eval_sets=("Set5",), eval_scales=(2, 3), eval_epochs=10))
+    studies("two", replace(base, eval_sets=("BSD10", "Set5"), eval_scales=(2, 2.5), eval_epochs=4,
+                           eval_steps=(7, 3)))  # fmt: skip
+    studies("three", replace(base, eval_sets=(), eval_scales=(), eval_epochs=0, eval_steps=(5,)))
+    [asked] = queue.asked(["one"], "smoke").values()
+    assert asked.eval_sets == ("Set5", "BSD10")
+    assert asked.eval_scales == (2, 2.5, 3)
+    assert asked.eval_steps == (3, 5, 7)
+    ours = {*asked.eval_steps_in(6)}
+    for study in STUDIES.values():
+        [config] = study.runs("smoke")
+        assert ours >= {*config.eval_steps_in(6)}
+    assert replace(asked, eval_sets=(), eval_scales=(), eval_epochs=0, eval_steps=()) == replace(
+        base, eval_sets=(), eval_scales=(), eval_epochs=0, eval_steps=()
+    )
+
+
+def test_further_seeds_are_scored_as_the_first(studies, tiny):
+    studies("one", replace(tiny, eval_scales=(2, 3)))
+    studies("two", replace(tiny, eval_scales=(2, 2.5)))
+    asked = [*queue.asked(["two"], "smoke", seeds=3).values()]
+    assert [(c.seed, c.eval_scales) for c in asked] == [(s, (2, 2.5, 3)) for s in range(3)]
+
+
+def test_what_never_is_scored_on_the_way_stays_so(studies, tiny):
+    studies("one", replace(tiny, eval_epochs=0))
+    studies("two", replace(tiny, eval_epochs=0))
+    [asked] = queue.asked(["one"], "smoke").values()
+    assert asked.eval_epochs == 0
+
+
+def test_one_seed_of_every_study_comes_first(studies, tiny):
+    other = replace(tiny, depth=2)
+    studies("one", tiny, replace(tiny, seed=1))  # which it names itself
+    studies("two", other)
+    asked = [*queue.asked(["one", "two"], "smoke", seeds=3).values()]
+    assert [(c.depth, c.seed) for c in asked] == [
+        (3, 0), (3, 1), (2, 0), (2, 1), (3, 2), (2, 2)
+    ]  # fmt: skip
+
+
+def test_studies_are_worked_through_in_the_order_that_is_given(studies, tiny):
+    studies("three", replace(tiny, depth=4))
+    assert [c.depth for c in queue.asked(["three", "one"], "smoke").values()] == [4, 3, 2]
+
+
+def test_table_3s_networks_are_asked_for():
+    asked = queue.asked(["benchmark"], "paper")
+    assert {run_id(c) for c in table3.trained("paper")} == {*asked}
+    assert {c.architecture for c in asked.values()} == {"VDSR", "SRCNN 9-1-5"}
+
+
+@pytest.mark.parametrize("preset", configs.PRESETS)
+def test_every_run_is_scored_on_all_that_any_study_asks(preset):
+    asked = queue.asked(STUDIES, preset, seeds=2)
+    for study in STUDIES.values():
+        for config in study.runs(preset):
+            ours = asked[run_id(config)]
+            assert {*ours.scored} >= {*config.scored}
+            assert {*ours.eval_steps_in(41)} >= {*config.eval_steps_in(41)}
+
+
+# Working through it
+
+
+def test_what_is_missing_is_recorded_once(studies, elsewhere, capsys):
+    assert queue.run(["one", "two"], "smoke") == 0
+    assert [c.depth for c in elsewhere] == [3, 2]
+    assert [*ledger.read()[0].depth] == [3, 2]
+    assert {*ledger.read()[0].preset} == {"smoke"}
+    assert "0 runs recorded, 2 missing" in capsys.readouterr().out
+    assert queue.run(["one", "two"], "smoke") == 0
+    assert len(elsewhere) == 2
+    assert "2 runs recorded, 0 missing" in capsys.readouterr().out
+
+
+def test_each_run_says_what_it_came_to(studies, capsys):
+    queue.run(["one"], "smoke")
+    *_, first, second = capsys.readouterr().out.splitlines()
+    psnr = ledger.read()[1].psnr
+    assert re.search(rf"depth 3, .*: samples-test ×2 {psnr[0]:.2f} dB; 1 missing; \d", first)
+    assert re.search(rf"depth 2, .*: samples-test ×2 {psnr[1]:.2f} dB; 0 missing$", second)
+
+
+def test_a_wider_question_scores_what_is_recorded_and_trains_nothing(studies, elsewhere, tiny):
+    queue.run(["two"], "smoke")
+    studies("three", replace(tiny, eval_scales=(2, 3)))
+    assert len(queue.missing(queue.asked(["two"], "smoke"))) == 1
+    assert queue.run(["two"], "smoke") == 0
+    assert len(elsewhere) == 1
+    assert [*ledger.read()[1].scale] == [2, 3]
+    assert not queue.missing(queue.asked(["two", "three"], "smoke"))
+
+
+def test_what_cannot_be_scored_here_is_not_missing(studies, elsewhere, tiny):
+    """Its weights are on another machine; to train it again would be a waste."""
+    queue.run(["two"], "smoke")
+    runs.checkpoint(run_id(tiny)).unlink()
+    studies("two", replace(tiny, eval_scales=(2, 3)))
+    assert queue.run(["two"], "smoke") == 0
+    assert len(elsewhere) == 1
+
+
+def test_it_stops_in_time_and_goes_on(studies, elsewhere, capsys):
+    assert queue.run(["one"], "smoke", hours=0) == 1
+    assert "stopped at step 1 of 6; the same command goes on" in capsys.readouterr().out
+    assert ledger.read()[0].empty
+    assert queue.run(["one"], "smoke") == 0
+    assert len(ledger.read()[0]) == 2
+
+
+def test_uncommitted_code_is_refused_before_it_trains(studies, elsewhere, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", "vdsr/ has changes; commit them"))
+    assert queue.run(["one"], "smoke") == 1
+    assert "No result could be recorded: vdsr/ has changes" in capsys.readouterr().err
+    assert not elsewhere
+
+
+def test_what_another_process_trains_is_left_alone(studies, elsewhere, tiny, capsys):
+    path = runs.checkpoint(run_id(tiny)).with_suffix(".lock")
+    path.parent.mkdir()
+    with FileLock(path):
+        assert queue.run(["one", "two"], "smoke") == 1
+    assert [c.depth for c in elsewhere] == [2]
+    assert "left to other processes: 1" in capsys.readouterr().out
+    assert queue.run(["one", "two"], "smoke") == 0
+
+
+def test_what_another_process_recorded_meanwhile_is_not_trained(
+    studies, elsewhere, monkeypatch, tiny
+):
+    attempt = runs.attempt
+
+    def beside(config, **options):
+        ledger.record(attempt(replace(tiny, depth=2)), "smoke")
+        return attempt(config, **options)
+
+    monkeypatch.setattr(runs, "attempt", beside)
+    assert queue.run(["one"], "smoke") == 0
+    assert sorted(c.depth for c in elsewhere) == [2, 3]
+    assert len(ledger.read()[0]) == 2
+
+
+def test_a_run_that_diverges_is_a_result(studies, elsewhere, tiny, capsys):
+    wild = replace(tiny, clipping="none", learning_rate=1e30)
+    studies("one", wild, tiny)
+    assert queue.run(["one"], "smoke") == 0
+    assert "no longer finite at step" in capsys.readouterr().out
+    table, scores = ledger.read()
+    assert table.diverged[0].startswith("the loss or the weights")
+    assert table.diverged[1] == ""
+    assert pd.isna(scores.psnr[0])
+    assert scores.step[0] == 6  # where the run should have ended
+    assert queue.run(["one"], "smoke") == 0
+    assert len(elsewhere) == 2
+
+
+def test_a_diverged_run_is_not_missing_for_want_of_scores(studies, elsewhere, tiny, monkeypatch):
+    """Its last good state is here, but it is not the run's end."""
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    wild = replace(tiny, clipping="none", learning_rate=1e3)
+    studies("one", wild)
+    queue.run(["one"], "smoke")
+    assert runs.checkpoint(run_id(wild)).exists()
+    studies("one", replace(wild, eval_scales=(2, 3)))
+    assert not queue.missing(queue.asked(["one"], "smoke"))
+
+
+@pytest.mark.parametrize("diverges", [False, True])
+def test_what_uncommitted_code_made_is_trained_again(
+    studies, elsewhere, monkeypatch, tiny, diverges
+):
+    config = replace(tiny, clipping="none", learning_rate=1e30) if diverges else tiny
+    studies("one", config)
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", "vdsr/ has changes"))
+    runs.attempt(config)
+    monkeypatch.setattr(machine, "commit", lambda: ("def", ""))
+    assert queue.run(["one"], "smoke") == 0
+    assert len(elsewhere) == 2
+    assert [*ledger.read()[0].commit] == ["def"]
+
+
+def test_a_damaged_checkpoint_does_not_block_the_queue(studies, elsewhere, tiny, capsys):
+    path = runs.checkpoint(run_id(tiny))
+    path.parent.mkdir()
+    path.write_bytes(b"no checkpoint")
+    path.with_suffix(".diverged").write_bytes(b"nor this")
+    assert queue.run(["one"], "smoke") == 0
+    assert len(ledger.read()[0]) == 2
+    assert path.with_name(path.name + ".damaged").read_bytes() == b"no checkpoint"
+    assert capsys.readouterr().err.count("the run starts again") == 2
+
+
+def test_a_damaged_checkpoint_of_a_recorded_run_trains_nothing(studies, elsewhere, tiny):
+    queue.run(["two"], "smoke")
+    runs.checkpoint(run_id(tiny)).write_bytes(b"no checkpoint")
+    studies("two", replace(tiny, eval_scales=(2, 3)))
+    assert queue.run(["two"], "smoke") == 0
+    assert len(elsewhere) == 1
+    assert len(ledger.read()[0]) == 1
+
+
+def test_table_3_is_measured_after_its_networks(studies, monkeypatch):
+    studies("benchmark", *configs.benchmark("smoke"))
+    calls = []
+    monkeypatch.setattr(table3, "trained", lambda preset: [])
+    monkeypatch.setattr(table3, "scores", lambda *a, **k: calls.append((len(ledger.read()[0]), k)))
+    monkeypatch.setattr(table3, "whole", lambda preset: False)
+    assert queue.run(["benchmark"], "smoke") == 0
+    assert calls == [(2, {"record": True, "deadline": None})]
+    assert queue.run(["one"], "smoke") == 0
+    assert len(calls) == 1
+    assert queue.run(["benchmark"], "smoke", hours=0) == 1  # Table 3 lacks scores, and time is up
+    monkeypatch.setattr(table3, "whole", lambda preset: True)
+    assert queue.run(["benchmark"], "smoke", hours=0) == 0
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {}, {"augment": True}, {"patch_size": 33, "overlap": 19}, {"scales": (2, 2.5, 3, 4)},
+        {"train_set": "samples-train"}, {"patch_size": 301},  # one image is smaller than that
+    ],
+)  # fmt: skip
+def test_patches_are_counted_without_cutting_them(tiny, change):
+    config = replace(tiny, **change)
+    cut = Patches(
+        config.train_set, config.scales, size=config.patch_size, overlap=config.overlap,
+        augment=config.augment,
+    )  # fmt: skip
+    assert queue.patches(config) == len(cut)
+
+
+@pytest.mark.parametrize("dataset", ["T91", "T91+BSD200"])
+def test_patches_of_the_papers_images(data_dir, dataset):
+    config = replace(configs.PRESETS["paper"], train_set=dataset)
+    assert queue.patches(config) == {"T91": 7_992, "T91+BSD200": 54_192}[dataset]
+
+
+def test_work_is_what_a_training_records(elsewhere, tiny):
+    assert queue.work(tiny) == pytest.approx(runs.attempt(tiny).record["tflop"])
+    short = replace(tiny, epochs=None, steps=3, schedule="constant", decay_epochs=None)
+    assert queue.work(short) == pytest.approx(queue.work(tiny) / 2)
+
+
+def test_work_of_the_papers_network(data_dir):
+    """A step of twenty layers on 64 patches is 0.43 TFLOP, of ten 0.19."""
+    reference, _ = configs.reference("paper")
+    assert queue.work(reference) == pytest.approx(0.191 * 3280, rel=0.01)
+    assert queue.work(configs.PRESETS["paper"]) == pytest.approx(0.429 * 9920, rel=0.01)
+
+
+def test_forecast_is_work_by_the_machines_rate(monkeypatch, tiny):
+    monkeypatch.setattr(queue, "work", lambda config: 1800.0)
+    monkeypatch.setattr(queue, "rate", lambda: 0.5)
+    assert queue.forecast([tiny, tiny]) == (
+        "3,600 TFLOP, about 2.0 hours of training on this machine"
+    )
+
+
+def test_rate_leaves_nothing_behind(elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "TrainConfig", lambda **change: replace(
+        configs.PRESETS["smoke"], scales=(2,), eval_sets=()))  # fmt: skip
+    assert queue.rate.__wrapped__() > 0
+    assert not [*tmp_path.iterdir()]
+
+
+def test_overview_counts_each_study_and_shared_runs_once(studies, tiny, monkeypatch):
+    monkeypatch.setattr(queue, "work", lambda config: 1000.0)
+    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    ledger.record(vdsr.train(replace(tiny, depth=2)), "smoke")
+    head, one, two, total = queue.overview(["one", "two"], "smoke").splitlines()
+    assert head.split() == ["study", "recorded", "missing", "TFLOP"]
+    assert one.split() == ["one", "1", "1", "1,000"]
+    assert two.split() == ["two", "0", "1", "1,000"]
+    assert "1 missing, 1,000 TFLOP, about 0.3 hours" in total
+    ledger.record(vdsr.train(tiny), "smoke")
+    assert queue.overview(["one", "two"], "smoke").endswith("0 missing.")
+
+
+def test_announced_is_what_is_missing_on_a_cpu(studies, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ledger.record(vdsr.train(tiny), "paper")
+    both = [tiny, replace(tiny, depth=2)]
+    queue.announce(both, False)
+    said = capsys.readouterr().out
+    assert "1 runs of the paper's length are missing" in said
+    assert "hours of training on this machine" in said
+    queue.announce(both, True)
+    assert "2 runs" in capsys.readouterr().out
+    queue.announce([tiny], False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    queue.announce(both, True)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,155 @@
+"""The command line: every command, what it refuses, and its exit status."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vdsr
+from vdsr import __main__ as cli
+from vdsr import machine
+from vdsr.study import STUDIES, bench, publish, queue, table3
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
+    return tmp_path
+
+
+def calls(monkeypatch, owner, name, answer):
+    """Replace a function; the list of the arguments it is called with."""
+    seen = []
+
+    def stand_in(*arguments, **options):
+        seen.append((*arguments, *options.items()))
+        return answer
+
+    monkeypatch.setattr(owner, name, stand_in)
+    return seen
+
+
+def test_it_is_a_program():
+    command = [sys.executable, "-m", "vdsr", "--version"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout == f"vdsr {vdsr.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: command"),
+        (["train"], "invalid choice: 'train'"),
+        (["study", "--hours", "0"], "must be a positive number of hours, got 0"),
+        (["study", "--hours", "nan"], "must be a positive number of hours, got nan"),
+        (["study", "--hours", "inf"], "must be a positive number of hours, got inf"),
+        (["study", "--hours", "-1"], "must be a positive number of hours, got -1"),
+        (["study", "--hours", "two"], "argument --hours: "),
+        (["study", "--preset", "cpu"], "invalid choice: 'cpu'"),
+        (["study", "--preset", "short"], "invalid choice: 'short'"),  # can only be shown
+        (["study", "--seeds", "0"], "argument --seeds: invalid choice: 0"),
+        (["ledger"], "required: --check"),
+        (["upscale", "photo.jpg"], "required: -o/--output"),
+        (["upscale", "photo.jpg", "-o", "big.png", "--scale", "twice"], "argument --scale: "),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_word(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_study_works_through_all_or_some(elsewhere, monkeypatch):
+    seen = calls(monkeypatch, queue, "run", 7)
+    assert cli.main(["study"]) == 7
+    assert cli.main(["study", "noise", "srcnn", "--preset", "smoke", "--hours", "1.5",
+                     "--seeds", "3"]) == 7  # fmt: skip
+    assert seen == [
+        ([*STUDIES], "paper", ("hours", None), ("seeds", 1)),
+        (["noise", "srcnn"], "smoke", ("hours", 1.5), ("seeds", 3)),
+    ]
+
+
+def test_study_names_what_it_does_not_know(elsewhere, monkeypatch, capsys):
+    seen = calls(monkeypatch, queue, "run", 0)
+    assert cli.main(["study", "width", "noise"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("vdsr study: unknown study width; known are search_theta, noise,")
+    assert not seen
+
+
+def test_study_lists_and_trains_nothing(elsewhere, monkeypatch, capsys):
+    seen = calls(monkeypatch, queue, "run", 0)
+    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    assert cli.main(["study", "noise", "--preset", "smoke", "--list"]) == 0
+    head, noise, total = capsys.readouterr().out.splitlines()
+    assert noise.split()[:3] == ["noise", "0", "4"]
+    assert "4 missing" in total
+    assert not seen
+
+
+def test_publish_takes_names(monkeypatch):
+    seen = calls(monkeypatch, publish, "publish", 0)
+    assert cli.main(["publish"]) == cli.main(["publish", "resizing"]) == 0
+    assert seen == [(None,), (["resizing"],)]
+
+
+def test_publish_names_what_it_does_not_know(capsys):
+    assert cli.main(["publish", "width"]) == 1
+    assert capsys.readouterr().err.startswith("vdsr publish: unknown notebook width; known are")
+
+
+def test_release_says_what_ships(monkeypatch, capsys):
+    seen = calls(monkeypatch, table3, "release", "0123456789ab")
+    assert cli.main(["release"]) == 0
+    assert seen == [("paper",)]
+    assert "run 0123456789ab is now" in capsys.readouterr().out
+
+
+def test_release_of_nothing_fails(elsewhere, capsys):
+    assert cli.main(["release"]) == 1
+    assert "vdsr release: no run of the benchmark is recorded" in capsys.readouterr().err
+
+
+def test_ledger_is_whole(capsys):
+    assert cli.main(["ledger", "--check"]) == 0
+    assert capsys.readouterr().out == "The ledger is whole.\n"
+
+
+def test_ledger_that_is_damaged_is_named(elsewhere, capsys):
+    (elsewhere / "results").mkdir()
+    (elsewhere / "results" / "runs.csv").write_text("run,preset\n")
+    assert cli.main(["ledger", "--check"]) == 1
+    assert "runs.csv, line 1: the columns are not run, preset" in capsys.readouterr().out
+    assert cli.main(["study", "noise", "--preset", "smoke", "--list"]) == 1  # in one line, too
+    assert "git checkout" in capsys.readouterr().err
+
+
+def test_bench(monkeypatch):
+    seen = calls(monkeypatch, bench, "main", 0)
+    assert cli.main(["bench"]) == 0
+    assert seen == [()]
+
+
+def test_upscale_writes_a_larger_picture(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "small.png")
+    source, target = str(tmp_path / "small.png"), str(tmp_path / "big.png")
+    assert cli.main(["upscale", source, "-o", target, "--scale", "1.5"]) == 0
+    with Image.open(target) as picture:
+        assert picture.size == (14, 12)  # rounded up
+    assert capsys.readouterr().err == ""  # a progress bar is for terminals
+
+
+def test_upscale_fails_in_one_line(tmp_path, capsys):
+    missing = tmp_path / "none.png"
+    assert cli.main(["upscale", str(missing), "-o", str(tmp_path / "big.png")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("vdsr upscale: ")
+    assert str(missing) in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "big.png").exists()

@@ -1,0 +1,80 @@
+"""Arguments as what they mean, or an error that names the argument, its value and the remedy."""
+
+import reprlib
+from math import isfinite
+from numbers import Integral, Rational, Real
+
+import numpy as np
+
+
+def shown(value):
+    """Return a value as a message shows it: in short, and an array by its type and shape."""
+    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+        return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
+    return reprlib.repr(value)
+
+
+def real(name, value, must, allowed=lambda number: True):
+    """Return a finite number as Python's int, Fraction or float, NumPy's numbers among them.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the error.
+    value : object
+        What was given.
+    must : str
+        What the argument must be, for the error.
+    allowed : callable
+        Tells of a number whether it may be.
+
+    Raises
+    ------
+    TypeError
+        If it is no real number.
+    ValueError
+        If it is not finite, or not allowed.
+    """
+    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise TypeError(f"{name} must be {must}, got {shown(value)}")
+    if isinstance(number, Integral):
+        number = int(number)
+    elif not isinstance(number, Rational):
+        number = float(number)
+    if (isinstance(number, float) and not isfinite(number)) or not allowed(number):
+        raise ValueError(f"{name} must be {must}, got {shown(value)}")
+    return number
+
+
+def whole(name, value, must, allowed=lambda number: True):
+    """Return a whole number as Python's int, a float such as 3.0 among them.
+
+    Parameters
+    ----------
+    name, value, must, allowed
+        As in `real`, which says what is raised.
+    """
+    return int(real(name, value, must, lambda number: number == int(number) and allowed(number)))
+
+
+def numbers(name, value, must):
+    """Return an array of real numbers, or of truth values, from what NumPy makes an array of.
+
+    Parameters
+    ----------
+    name, value, must
+        As in `real`.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # torch's word for what needs a gradient
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be {must}, got {shown(value)}")
+    return array

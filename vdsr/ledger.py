@@ -1,0 +1,241 @@
+"""The ledger: two tidy tables in ``results/``, read and rewritten only when they are whole."""
+
+import csv
+import json
+from dataclasses import fields
+from functools import lru_cache
+from io import StringIO
+from typing import get_args
+
+import pandas as pd
+from filelock import FileLock
+
+from . import machine
+from .config import TrainConfig
+from .files import write_text
+
+SETTINGS = [f for f in fields(TrainConfig) if not f.metadata.get("scoring")]
+_TEXT, _WHOLE, _NUMBER = "text", "whole number", "number"
+
+
+def _kind(each):
+    if each.type in (int, bool, float):
+        return _WHOLE if each.type is int else _NUMBER if each.type is float else "True or False"
+    return _WHOLE if int in get_args(each.type) else _TEXT
+
+
+COLUMNS = {
+    "runs": {
+        "run": _TEXT, "preset": _TEXT, **{f.name: _kind(f) for f in SETTINGS},
+        "commit": _TEXT, "torch": _TEXT, "device": _TEXT, "arithmetic": _TEXT,
+        "updates": _WHOLE, "seconds": _NUMBER, "tflop": _NUMBER, "others": _NUMBER,
+        "diverged": _TEXT, "scores": _WHOLE,
+    },
+    "scores": {
+        "run": _TEXT, "step": _WHOLE, "epoch": _NUMBER, "train_loss": _NUMBER, "clipped": _NUMBER,
+        "dataset": _TEXT, "scale": _NUMBER, "psnr": _NUMBER, "ssim": _NUMBER,
+    },
+}  # fmt: skip
+# What may be empty: settings that are None, and what was not measured.
+MAY_BE_EMPTY = {
+    "epochs", "steps", "decay_epochs", "others", "diverged", "train_loss", "clipped", "psnr", "ssim"
+}  # fmt: skip
+REMEDY = "Restore the file (git checkout -- results), or mend that line"
+
+
+class DamagedLedger(ValueError):
+    """A table of the ledger is not as it was written."""
+
+
+def read():
+    """Return what is recorded: one row a run, and its scores.
+
+    Returns
+    -------
+    runs, scores : pandas.DataFrame
+        Copies, which may be changed. ``results/README.md`` explains the columns.
+
+    Raises
+    ------
+    DamagedLedger
+        If a table is not whole; the message names file, line and remedy.
+    """
+    with _locked():
+        texts = tuple(_text(name) for name in COLUMNS)
+    return tuple(table.copy() for table in _parsed(*texts))
+
+
+def record(run, preset):
+    """Write a run into the ledger, in place of what it held of that run.
+
+    Parameters
+    ----------
+    run : vdsr.Run
+    preset : str
+        The preset it belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the run was made by code that is not committed, or has no scores.
+    DamagedLedger
+        If the ledger is not whole. It is then left as it is.
+    """
+    if run.record["trouble"]:
+        raise ValueError(
+            f"run {run.id} cannot be recorded, since its code cannot be named: "
+            f"{run.record['trouble']}, and train it again with refresh=True"
+        )
+    if run.history.empty:
+        raise ValueError(f"run {run.id} has no scores to be recorded; give it eval_sets")
+    settings = {f.name: cell(getattr(run.config, f.name)) for f in SETTINGS}
+    row = {"run": run.id, "preset": preset, **settings, **run.record, "scores": len(run.history)}
+    tables = {"runs": pd.DataFrame([row]), "scores": run.history}
+    with _locked(required=True):
+        _parsed(*(_text(name) for name in COLUMNS))
+        new = {k: _as_text(table.reindex(columns=[*COLUMNS[k]])) for k, table in tables.items()}
+        write_text(_path("journal"), json.dumps({"run": run.id, "new": new}))
+        _finish()
+
+
+def check():
+    """Return what is wrong with the ledger, one sentence a fault; nothing if it is whole."""
+    try:
+        read()
+    except DamagedLedger as error:
+        return [str(error)]
+    return []
+
+
+def cell(value):
+    """Return a config's value as one cell of a table."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _path(name):
+    folder = machine.ROOT / "results"
+    return folder / (".recording.json" if name == "journal" else f"{name}.csv")
+
+
+def _locked(required=False):
+    """Return a lock on the ledger, with what a killed process left half-done being finished.
+
+    A folder that cannot be written to needs no lock: nobody changes it.
+    """
+    folder = machine.ROOT / "results"
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire()
+    except OSError:
+        if required:
+            raise
+        return StringIO()  # a context that does nothing
+    try:
+        if _path("journal").exists():
+            _finish()
+    except BaseException:
+        lock.lock.release()
+        raise
+    return lock
+
+
+def _finish():
+    """Bring both tables to what the journal says; repeated after a kill, it does the same."""
+    journal = json.loads(_path("journal").read_text(encoding="utf-8"))
+    for name, new in journal["new"].items():
+        header, *lines = (
+            _text(name) or _as_text(pd.DataFrame(columns=[*COLUMNS[name]]))
+        ).splitlines()
+        kept = [line for line in lines if not line.startswith(journal["run"] + ",")]
+        write_text(_path(name), "\n".join([header, *kept, *new.splitlines()[1:]]) + "\n")
+    _path("journal").unlink()
+
+
+def _text(name):
+    path = _path(name)
+    if not path.exists():
+        return None
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _refuse(name, data.count(b"\n", 0, error.start) - 1, "the text is not UTF-8")
+
+
+def _as_text(table):
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+@lru_cache(maxsize=2)
+def _parsed(runs_text, scores_text):
+    """Return both tables, checked; the cache's copies, which must not be changed."""
+    runs, scores = _table("runs", runs_text), _table("scores", scores_text)
+    if (doubled := runs.run[runs.run.duplicated()]).size:
+        _refuse("runs", doubled.index[0], f"a second row of run {doubled.iloc[0]}")
+    key = ["run", "step", "dataset", "scale"]
+    if (doubled := scores[scores.duplicated(key)]).size:
+        _refuse("scores", doubled.index[0], f"a second row of {list(doubled[key].iloc[0])}")
+    orphans = scores.run[~scores.run.isin(runs.run)]
+    if orphans.size:
+        _refuse("scores", orphans.index[0], f"run {orphans.iloc[0]} is not in runs.csv")
+    counted = runs.run.map(scores.run.value_counts()).fillna(0).astype(int)
+    if (wrong := runs[counted != runs.scores]).size:
+        first = wrong.index[0]
+        _refuse("runs", first, f"run {runs.run[first]} has {counted[first]} rows in scores.csv "
+                f"instead of {runs.scores[first]}")  # fmt: skip
+    return runs, scores
+
+
+def _table(name, text):
+    """Return a table of the ledger from its text, every line checked."""
+    columns = COLUMNS[name]
+    if text is None:
+        text = ",".join(columns) + "\n"
+    if not text.endswith("\n"):
+        _refuse(name, text.count("\n") - 1, "the file is cut off in this line, or empty")
+    rows = []
+    try:
+        for place, row in enumerate(csv.reader(StringIO(text, newline=""), strict=True)):
+            if row and row[0].startswith(("<<<<<<<", "=======", ">>>>>>>")):
+                _refuse(name, place - 1, "a conflict of a merge")
+            if place == 0 and row != [*columns]:
+                _refuse(name, -1, f"the columns are not {', '.join(columns)}")
+            if len(row) != len(columns):
+                _refuse(name, place - 1, f"{len(row)} fields instead of {len(columns)}")
+            rows.append(row)
+    except csv.Error as error:
+        _refuse(name, len(rows) - 1, str(error))
+    table = pd.DataFrame(rows[1:], columns=[*columns], dtype=str)
+    for column, kind in columns.items():
+        table[column] = _typed(name, table[column], kind)
+    return table
+
+
+def _typed(name, values, kind):
+    """Return a column in its own type."""
+    empty = values == ""
+    if values.name not in MAY_BE_EMPTY and empty.any():
+        _refuse(name, empty.idxmax(), f"{values.name} is empty")
+    if kind == _TEXT:
+        return values
+    if kind == "True or False":
+        typed = values.map({"True": True, "False": False})
+        wrong = typed.isna()
+        typed = typed.astype(bool) if not wrong.any() else typed
+    else:
+        typed = pd.to_numeric(values.where(~empty), errors="coerce")
+        wrong = typed.isna() & ~empty
+        if kind == _WHOLE:
+            wrong |= typed % 1 != 0 if not empty.any() else (typed % 1 != 0) & ~empty
+            typed = typed if empty.any() or wrong.any() else typed.astype("int64")
+        else:
+            typed = typed.astype("float64")
+    if wrong.any():
+        place = wrong.idxmax()
+        _refuse(name, place, f"{values.name} must be a {kind}, got {values[place]!r}")
+    return typed
+
+
+def _refuse(name, place, what):
+    """Raise for the row of that place, of which the first stands in line 2."""
+    raise DamagedLedger(f"{_path(name)}, line {place + 2}: {what}. {REMEDY}")

@@ -1,0 +1,91 @@
+"""Where a run is made: the code's commit, the hardware, and whether anything else used it."""
+
+import os
+import platform
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+
+import psutil
+import torch
+
+# The project's folder, if the package is used from a clone; else the one that is worked in.
+CLONE = Path(__file__).parents[1]
+ROOT = CLONE if (CLONE / "pyproject.toml").exists() else Path.cwd()
+
+
+@cache  # the code that runs is the one that was there when it was first asked
+def commit():
+    """Return the project's commit, and why results of this code could not be recorded.
+
+    Where there is no git, in a copied tree, ``VDSR_COMMIT`` says which commit it is a copy of.
+
+    Returns
+    -------
+    name : str
+        Ten digits, or ``"unknown"``.
+    trouble : str
+        Empty if all is well.
+    """
+    try:
+        top = _git("rev-parse", "--show-toplevel")
+        if os.path.samefile(top, CLONE):
+            name = _git("rev-parse", "--short=10", "HEAD")
+            changed = _git("status", "--porcelain", "--", "vdsr")
+            return name, "vdsr/ has changes that are not committed; commit them" if changed else ""
+        reason = f"{CLONE} is not a clone of the project, but inside {top}"
+    except FileNotFoundError:
+        reason = "git is not installed"
+    except subprocess.CalledProcessError as error:
+        reason = f"git says: {(error.stderr.strip().splitlines() or [error])[0]}"
+        if "dubious ownership" in reason:
+            reason += f"; git config --global --add safe.directory {CLONE} trusts it, or else"
+    if copied := os.environ.get("VDSR_COMMIT"):
+        return copied, ""
+    return "unknown", f"{reason}; set VDSR_COMMIT to the commit that {CLONE} is a copy of"
+
+
+def _git(*arguments):
+    command = ["git", "-C", str(CLONE), *arguments]
+    done = subprocess.run(
+        command, text=True, capture_output=True, check=True, env=os.environ | {"LC_ALL": "C"}
+    )
+    return done.stdout.strip()
+
+
+def device_name(device):
+    """Return what hardware a torch device, or its name, is."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _cpu_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class OtherLoad:
+    """Measures how much processor time other processes use while something runs."""
+
+    def __init__(self):
+        self._start = self._now()
+
+    @property
+    def cores(self):
+        """How many cores others have kept busy since the start, on average."""
+        busy, own, wall = (b - a for a, b in zip(self._start, self._now(), strict=True))
+        return max(0.0, busy - own) / max(wall, 1e-9)
+
+    def _now(self):
+        times, process = psutil.cpu_times(), psutil.Process().cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0) + getattr(times, "steal", 0)
+        # Guests' time is part of user's, and must not count twice.
+        total = sum(times) - getattr(times, "guest", 0) - getattr(times, "guest_nice", 0)
+        clock = time.monotonic()
+        return total - idle, process.user + process.system, clock

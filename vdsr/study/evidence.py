@@ -1,0 +1,276 @@
+"""What a study is made of: its runs as far as they are recorded, and what to ask of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+
+import pandas as pd
+
+from .. import ledger, machine
+from ..config import TrainConfig, run_id
+from ..evaluate import evaluate
+from ..runs import train_all
+from . import configs, paper, table3
+from .findings import Noise
+from .short import SHORT
+
+SEEDS = 3  # as many as are shown, if they are recorded
+KIND = [f.name for f in fields(TrainConfig) if not f.metadata.get("scoring") and f.name != "seed"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the runs that answer it, and how they do.
+
+    Attributes
+    ----------
+    name : str
+        Its notebook's, too, if it has one.
+    question : str
+        A sentence for a newcomer.
+    configs : callable
+        Preset to list of TrainConfig.
+    findings : callable
+        `Evidence` to list of `vdsr.study.findings.Finding`; it trains and measures nothing.
+    images : str
+        The image set that answers, with the paper's images.
+    page : bool
+        Whether it has a notebook of its own.
+    more : callable
+        Preset and missing to whatever the findings take beside the runs.
+    """
+
+    name: str
+    question: str
+    configs: Callable
+    findings: Callable
+    images: str = "Set5"
+    page: bool = True
+    more: Callable = field(default=lambda preset, missing: None)
+
+    def runs(self, preset):
+        """Return the configs of a preset, ``"short"`` among them."""
+        return SHORT.get(self.name, []) if preset == "short" else self.configs(preset)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study's runs, as far as there are any; what a notebook starts from.
+
+    Attributes
+    ----------
+    study : Study
+    preset : str
+    configs : list of TrainConfig
+        The runs there should be.
+    histories : pandas.DataFrame
+        From `vdsr.train_all`, on all image sets; further seeds are there if they are recorded.
+    missing : {"train", "skip"}
+    """
+
+    study: Study
+    preset: str
+    configs: list
+    histories: pd.DataFrame
+    missing: str
+
+    @property
+    def images(self):
+        """The image set that answers."""
+        return self.study.images if self.public else "samples-test"
+
+    @property
+    def public(self):
+        """Whether the images are the paper's, so that its numbers can stand beside ours."""
+        return table3.public(self.preset)
+
+    @property
+    def scales(self):
+        """The scales that the study asks for, ascending."""
+        return sorted({scale for config in self.configs for scale in config.eval_scales})
+
+    @property
+    def rows(self):
+        """The histories' rows of the image set that answers, at the scales the study asks for.
+
+        Runs that it shares may have been scored on more for others.
+        """
+        known = self.histories
+        return known[(known.dataset == self.images) & known.scale.isin(self.scales)]
+
+    @property
+    def final(self):
+        """The rows of the last step of each run."""
+        return final(self.rows)
+
+    @cached_property
+    def noise(self):
+        """What chance does to a run of the paper's length, if that has been recorded."""
+        if self.preset != "paper":
+            return None
+        chosen = configs.noise("paper")
+        rows = final(train_all(chosen, missing="skip"))
+        return Noise.of(rows[rows.dataset == "Set5"], KIND) if len(rows) else None
+
+    @cached_property
+    def bicubic(self):
+        """Interpolation's PSNR in dB on the images, by scale."""
+        return bicubic(self.images, self.scales)
+
+    @cached_property
+    def more(self):
+        """What the findings take beside the runs."""
+        return self.study.more(self.preset, self.missing)
+
+    @cached_property
+    def findings(self):
+        """What the runs say to the claims."""
+        return self.study.findings(self)
+
+    def finding(self, name):
+        """Return one of the findings."""
+        return next(finding for finding in self.findings if finding.name == name)
+
+    @property
+    def caption(self):
+        """What the runs are, in sentences: how many, how long, on what, with how many seeds."""
+        return caption(self)
+
+    def so_far(self):
+        """Return a table of the runs of the paper's length, while runs of a shorter one are shown.
+
+        Returns
+        -------
+        pandas.io.formats.style.Styler or None
+            A row a run: what varies between the study's runs, and PSNR in dB at the end, by
+            scale. None if there is no such run yet, or if they are what the page shows.
+        """
+        if self.preset != "short":
+            return None
+        configs = self.study.configs("paper")
+        whole = Evidence(self.study, "paper", configs, train_all(configs, missing="skip"), "skip")
+        if whole.final.empty:
+            return None
+        varied = [name for name in KIND if len({getattr(c, name) for c in configs}) > 1]
+        table = whole.final.pivot(index=varied, columns="scale", values="psnr")
+        title = "Recorded so far at the paper's length: PSNR in dB at the end, by scale"
+        style = table.style.format(precision=2, na_rep="–").format_index("×{:g}", axis=1)
+        return style.set_caption(title)
+
+    @property
+    def gains(self):
+        """The rows with the gain over bicubic interpolation in dB."""
+        return self.rows.assign(gain=self.rows.psnr - self.rows.scale.map(self.bicubic))
+
+    def beside(self, name, rows, by):
+        """Return one of the paper's tables with our rows beside it, where the images are its own.
+
+        Parameters
+        ----------
+        name : str
+            As `vdsr.study.paper.table` takes it.
+        rows : pandas.DataFrame
+            Ours: the columns of `by`, and psnr in dB; several rows of a kind are seeds.
+        by : list of str
+
+        Returns
+        -------
+        pandas.DataFrame
+            From `beside`.
+        """
+        return beside(rows if self.public else rows[:0], paper.table(name), by)
+
+    def psnr(self, **chosen):
+        """Return the PSNR of the final rows in which columns have the given values."""
+        return pick(self.final, **chosen)
+
+
+def final(histories):
+    """Return the rows of `vdsr.train_all` that belong to the last step of each run."""
+    return histories[histories.step == histories.groupby("run").step.transform("max")]
+
+
+def pick(rows, **chosen):
+    """Return the PSNR of the rows in which columns have the given values, one a seed."""
+    for column, value in chosen.items():
+        rows = rows[rows[column] == value]
+    return rows.psnr
+
+
+def bicubic(images, scales):
+    """Return interpolation's PSNR in dB by scale, as recorded or measured now."""
+    path = machine.ROOT / "results" / "bicubic.csv"
+    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["dataset", "scale"])
+    known = known[known.dataset == images].set_index("scale")
+    return {
+        scale: known.psnr[scale] if scale in known.index
+        else evaluate(None, images, scale).psnr.mean()
+        for scale in scales
+    }  # fmt: skip
+
+
+def caption(evidence):
+    """Return in sentences what the runs of a study are."""
+    rows, configs = evidence.histories, evidence.configs
+    sentences = []
+    if evidence.preset == "short":
+        whole = evidence.study.runs("paper")
+        ids = {run_id(config) for config in whole}
+        done = len(ids & set(ledger.read()[0].run))
+        sentences.append(
+            f"**Of the {len(ids)} runs of the paper's length {done} are recorded so far.** Below "
+            f"are runs of a shortened schedule, which answer nothing about the paper."
+        )
+    asked = {run_id(config) for config in configs}
+    done = len(asked & set(rows.run))
+    if not done:
+        return " ".join([*sentences, f"None of the study's {len(asked)} runs is recorded."])
+    steps = rows.groupby("run").step.max()
+    length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
+    batches = sorted({str(c.batch_size) for c in configs}, key=int)
+    layers = sorted({c.depth for c in configs if c.architecture == "VDSR"})
+    depth = f", of {_list(layers)} layers" if layers else ""
+    seeds = rows.groupby(KIND, dropna=False).seed.nunique()
+    spread = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else f"{seeds.max()}"
+    sentences.append(
+        f"{done} of {len(asked)} runs{depth}, each of {length} steps of {_list(batches)} patches "
+        f"from {configs[0].train_set}; scored on {evidence.images}; {spread} "
+        f"seed{'s' if seeds.max() > 1 else ''} each."
+    )
+    if evidence.noise:
+        sentences.append(
+            f"By chance alone, the PSNR of such a run has a standard deviation of "
+            f"{evidence.noise.sd:.3f} dB (residual and plain network of Table 1, over seeds), and "
+            f"two single runs differ by up to {evidence.noise.bar(1, 1):.2f} dB."
+        )
+    return " ".join(sentences)
+
+
+def _list(items):
+    *others, last = map(str, items)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def beside(scores, reported, by):
+    """Return the paper's values with ours beside them.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Ours: the columns of `by`, and psnr in dB; several rows of a kind are seeds.
+    reported : pandas.DataFrame
+        The paper's: the same columns, a row of a kind.
+    by : list of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each of the paper's: `by`, paper, ours (mean over seeds), sd, seeds, and
+        difference, ours less the paper's. What was not run, or diverged, is not a number.
+    """
+    groups = scores.groupby(by).psnr
+    means = groups.agg(lambda values: values.mean(skipna=False))
+    ours = pd.DataFrame({"ours": means, "sd": groups.std(), "seeds": groups.size()})
+    both = reported.set_index(by).psnr.rename("paper").to_frame().join(ours)
+    both["difference"] = both.ours - both.paper
+    return both.reset_index()

@@ -1,0 +1,244 @@
+"""What runs say to a claim: cases, one rule for leads, one verdict, and how these are shown."""
+
+from dataclasses import dataclass
+from math import inf, isfinite, isnan, nan
+
+import pandas as pd
+from scipy.stats import t as student
+
+WORDS = {"all": "reproduced", "some": "partly reproduced", "none": "not reproduced"}
+# What is too short, or whose chance is not known, cannot reproduce a claim, or refute it.
+HINTS = {"all": "points that way", "some": "mixed so far", "none": "points the other way"}
+TOLERANCE = 0.1  # dB; what is as good as something else may be this much worse
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much the PSNR of a run differs by chance.
+
+    Attributes
+    ----------
+    sd : float
+        Standard deviation over seeds in dB, pooled over several kinds of runs.
+    freedom : int
+        Its degrees of freedom.
+    """
+
+    sd: float
+    freedom: int
+
+    @classmethod
+    def of(cls, scores, by):
+        """Return the noise of rows that repeat each kind, or None if none is repeated.
+
+        Parameters
+        ----------
+        scores : pandas.DataFrame
+            One row a run: psnr in dB, and the columns of `by`.
+        by : list of str
+            What makes a kind; its rows are seeds.
+        """
+        groups = scores.dropna(subset="psnr").groupby(by, dropna=False).psnr
+        freedom = int((groups.size() - 1).sum())
+        if freedom < 1:
+            return None
+        squares = (groups.var().fillna(0) * (groups.size() - 1)).sum()
+        return cls(float((squares / freedom) ** 0.5), freedom)
+
+    def bar(self, *seeds):
+        """Return the difference in dB that chance exceeds one time in twenty, either way.
+
+        Parameters
+        ----------
+        *seeds : int
+            The number of seeds on either side of the difference.
+        """
+        quantile = float(student.ppf(0.975, self.freedom))
+        return quantile * self.sd * sum(1 / n for n in seeds) ** 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: a difference in dB that a claim says something about.
+
+    Attributes
+    ----------
+    label : str
+        What is compared, in a few words.
+    ours : float
+        Our difference; not a number where runs are missing, infinite where one side diverged.
+    paper : float
+        The paper's; not a number where it has none.
+    bar : float
+        What chance alone reaches; not a number where that is not known.
+    seeds : int
+        Of the side that has fewer.
+    wants : {"above", "below", "level"}
+        Whether the claim wants it above the bar, below its negative, or not lower than -0.1 dB.
+    """
+
+    label: str
+    ours: float
+    paper: float = nan
+    bar: float = nan
+    seeds: int = 1
+    wants: str = "above"
+
+    @property
+    def known(self):
+        """Whether there are runs."""
+        return not isnan(self.ours)
+
+    @property
+    def holds(self):
+        """Whether it is as claimed."""
+        bar = 0 if isnan(self.bar) else self.bar
+        if self.wants == "level":
+            return self.ours > -TOLERANCE
+        return self.ours > bar if self.wants == "above" else self.ours < -bar
+
+
+def case(label, one, other, *, noise=None, paper=nan, wants="above"):
+    """Return the comparison of some runs with others, or with a number.
+
+    By their own spread if there are three seeds or more on both sides, else by that of a study of
+    chance, if it has been made.
+
+    Parameters
+    ----------
+    label : str
+    one, other : pandas.Series of float, or float
+        PSNR in dB, a value a seed; not a number where the run diverged, empty where it was not
+        made. A number has no spread.
+    noise : Noise, optional
+    paper, wants
+        As in `Case`.
+    """
+    sides = [side for side in (one, other) if isinstance(side, pd.Series)]
+    counts = [len(side) for side in sides]
+    if not all(counts):
+        return Case(label, nan, paper, wants=wants, seeds=0)
+    lost = [isinstance(side, pd.Series) and side.isna().any() for side in (one, other)]
+    if any(lost):
+        ahead = wants == "below" if all(lost) else lost[1]  # where both diverged, it fails
+        return Case(label, inf if ahead else -inf, paper, 0.0, min(counts), wants)
+    means = [side.mean() if isinstance(side, pd.Series) else side for side in (one, other)]
+    if min(counts) >= 3:
+        rows = pd.concat([s.rename("psnr").to_frame().assign(side=i) for i, s in enumerate(sides)])
+        noise = Noise.of(rows, ["side"])
+    bar = noise.bar(*counts) if noise else nan
+    return Case(label, float(means[0] - means[1]), paper, bar, min(counts), wants)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, and what the records say to it.
+
+    Attributes
+    ----------
+    name : str
+        For looking it up.
+    claim : str
+        A sentence in our words.
+    source : str
+        Where in the paper it stands.
+    page : str
+        The notebook that shows it.
+    cases : tuple of Case
+    preset : str
+        Which runs.
+    theirs : str
+        What the paper offers where it has no numbers for the cases.
+    """
+
+    name: str
+    claim: str
+    source: str
+    page: str
+    cases: tuple
+    preset: str
+    theirs: str = ""
+
+    @property
+    def verdict(self):
+        """One word for all cases; "not run" as long as one has no runs."""
+        if not self.cases or not all(case.known for case in self.cases):
+            return "not run"
+        good = sum(case.holds for case in self.cases)
+        answer = "all" if good == len(self.cases) else "some" if good else "none"
+        judged = self.preset == "paper" and not any(isnan(case.bar) for case in self.cases)
+        return (WORDS if judged else HINTS)[answer]
+
+    @property
+    def seeds(self):
+        """Of the case that has fewest."""
+        return min((case.seeds for case in self.cases), default=0)
+
+    def row(self):
+        """Return the scoreboard's row: claim, source, page, paper, ours, verdict, basis."""
+        known = [case for case in self.cases if case.known]
+        ours = basis = ""
+        if self.verdict != "not run":
+            good = sum(case.holds for case in known)
+            count = f"; holds in {good} of {len(known)}" if len(known) > 1 else ""
+            ours = f"{span([case.ours for case in known])}{count}"
+            basis = f"`{self.preset}`, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        reported = [case.paper for case in self.cases if not isnan(case.paper)]
+        return {
+            "claim": self.claim, "source": self.source, "page": self.page,
+            "paper": span(reported) if reported else self.theirs, "ours": ours,
+            "verdict": self.verdict, "basis": basis,
+        }  # fmt: skip
+
+    def table(self):
+        """Return the cases as a table: differences in dB, and whether each is as claimed."""
+        columns = ["case", "paper", "ours", "chance reaches", "seeds", "as claimed"]
+        rows = [
+            (case.label, case.paper, case.ours, case.bar, case.seeds,
+             ("yes" if case.holds else "no") if case.known else "not run")
+            for case in self.cases
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns).set_index("case")
+
+    def number(self, label):
+        """Return a case's difference as text for a sentence."""
+        found = {case.label: case for case in self.cases}
+        if label not in found:
+            raise ValueError(f"finding {self.name!r} has no case {label!r}, but {[*found]}")
+        return span([found[label].ours]) if found[label].known else "(not run)"
+
+
+def span(values):
+    """Return in words from where to where some differences go, in dB, and how many diverged."""
+    known = [value for value in values if isfinite(value)]
+    lost = len(values) - len(known)
+    words = [f"{lost} diverged"] if lost else []
+    if known:
+        low, high = f"{min(known):+.2f}", f"{max(known):+.2f}"
+        words.insert(0, f"{low} dB" if low == high else f"{low} to {high} dB")
+    return "; ".join(words)
+
+
+def board(findings):
+    """Return the scoreboard of some findings, a row each."""
+    return pd.DataFrame([finding.row() for finding in findings])
+
+
+def as_markdown(table, link):
+    """Return the scoreboard as a Markdown table.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `board`.
+    link : str
+        What a page's name is put into, such as ``"notebooks/{}.ipynb"``.
+    """
+    lines = ["| the paper's claim | verdict | here | the paper |", "|---|---|---|---|"]
+    for row in table.itertuples():
+        ours = f"{row.ours} ({row.basis})" if row.basis else ""
+        lines.append(
+            f"| [{row.claim}]({link.format(row.page)}) ({row.source}) | **{row.verdict}** "
+            f"| {ours} | {row.paper} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,189 @@
+"""Measurements beside training: gradients, fields, borders, and the paper's arithmetic."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..evaluate import prepare, super_resolve
+from ..model import VDSR, convolutions, step_operations
+from ..train import Trainer
+
+
+def gradient_magnitudes(config, steps):
+    """Return the gradient before clipping at some steps of a training that is not kept.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    steps : sequence of int
+        Ascending, within the first epoch; 0 is the first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a weight and bias, of each step: step, layer (from 1), and ratio, the magnitude of
+        its gradient over θ/γ, the bound of adjustable clipping.
+    """
+    trainer = Trainer(config, Path("not kept"), device="cpu")
+    trainer._begin(0, 0)
+    tables = []
+
+    def watch(layer):
+        def hook(parameter):
+            step = int(trainer.cursor)
+            if step in steps:
+                ratio = parameter.grad.abs().flatten().numpy() * (trainer.rate / config.theta)
+                tables.append(pd.DataFrame({"step": step, "layer": layer, "ratio": ratio}))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for layer, convolution in enumerate(convolutions(trainer.model), 1):
+            for parameter in convolution.parameters():
+                handle = parameter.register_post_accumulate_grad_hook(watch(layer))
+                hooks.callback(handle.remove)
+        for _ in range(steps[-1] + 1):
+            trainer._one_step()
+    return pd.concat(tables, ignore_index=True)
+
+
+def layer_magnitudes(model, ilr, hr):
+    """Return how large the signal and the gradient are in each layer.
+
+    Parameters
+    ----------
+    model : VDSR
+    ilr, hr : Tensor of float32, (N, 1, H, W)
+        Input and ground truth in [0, 1].
+
+    Returns
+    -------
+    signal, gradient : ndarray, (depth,)
+        Root mean square of each convolution's output, and of the loss's gradient with respect
+        to it; the loss is half the squared error summed over all pixels.
+    """
+    outputs = []
+    x = ilr
+    for layer in model.layers:
+        # ReLUs work in place, and would change what is to be looked at.
+        x = layer(x) if isinstance(layer, nn.Conv2d) else torch.relu(x)
+        if isinstance(layer, nn.Conv2d):
+            outputs.append(x)
+    sr = ilr + x if model.residual else x
+    gradients = torch.autograd.grad((hr - sr).square().sum() / 2, outputs)
+    return tuple(
+        np.array([t.detach().double().square().mean().sqrt().item() for t in tensors])
+        for tensors in (outputs, gradients)
+    )
+
+
+def gradient_field(model, ilr):
+    """Return how much the residual at the centre depends on each input pixel.
+
+    Parameters
+    ----------
+    model : VDSR
+    ilr : Tensor of float32, (N, 1, S, S)
+        Inputs in [0, 1], S odd.
+
+    Returns
+    -------
+    ndarray of float64, (S, S)
+        Mean over the inputs of the gradient's magnitude, largest value 1.
+    """
+    ilr = ilr.clone().requires_grad_()
+    out = model(ilr) - ilr if model.residual else model(ilr)
+    centre = ilr.shape[-1] // 2
+    [gradient] = torch.autograd.grad(out[..., centre, centre].sum(), ilr)
+    field = gradient.abs().mean((0, 1)).double().numpy()
+    return field / field.max()
+
+
+def field_sides(field):
+    """Return two sides in pixels of the centred square that matters in a gradient field.
+
+    Parameters
+    ----------
+    field : ndarray, (S, S)
+        From `gradient_field`.
+
+    Returns
+    -------
+    theoretical, effective : int
+        Sides of the smallest centred squares that hold all, and nine tenths, of the sum.
+    """
+    distance = np.abs(np.indices(field.shape) - len(field) // 2).max(axis=0)
+    share = np.bincount(distance.ravel(), field.ravel()).cumsum() / field.sum()
+    return 2 * int(distance[field > 0].max()) + 1, 2 * int(np.argmax(share >= 0.9)) + 1
+
+
+def border_profile(model, images, scale, width=24):
+    """Score a network ring by ring inside a border that was not one until it was cut.
+
+    The middle of each image is cut out, and super-resolved once with zero padding at the cut,
+    and once with the surroundings that were cut away.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps (1, 1, H, W) in [0, 1] to the same shape.
+    images : mapping of str to ndarray of uint8
+    scale : float
+    width : int
+        How many rings of one pixel to look at.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns distance (pixels from the border), method, psnr (dB, of all images' pixels).
+    """
+    names = ["bicubic", "zero padding", "true surroundings"]
+    counts = np.zeros(width + 1)
+    totals = np.zeros((len(names), width + 1))
+    for _, hr, ilr in prepare(images, scale):
+        cut = tuple(slice(n // 4, -(n // 4)) for n in hr.shape)
+        results = ilr[cut], super_resolve(model, ilr[cut]), super_resolve(model, ilr)[cut]
+        sides = [np.minimum(np.arange(n), np.arange(n)[::-1]) for n in hr[cut].shape]
+        distance = np.minimum.outer(*sides).clip(max=width).ravel()
+        counts += np.bincount(distance, minlength=width + 1)
+        for total, sr in zip(totals, results, strict=True):
+            error = (sr.round().clip(0, 255) - hr[cut]) ** 2
+            total += np.bincount(distance, error.ravel(), minlength=width + 1)
+    psnr = 10 * np.log10(255**2 * counts / totals)[:, :width]
+    return (
+        pd.DataFrame(psnr.T, columns=names)
+        .rename_axis("distance")
+        .melt(var_name="method", value_name="psnr", ignore_index=False)
+        .reset_index()
+    )
+
+
+def iteration_budget(patches):
+    """Return what "80 epochs (9960 iterations)" in "roughly 4 hours on GPU Titan Z" may mean.
+
+    Parameters
+    ----------
+    patches : int
+        What the 91 images at three scales are cut into.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a reading: steps in all, the patches of an epoch that this takes, the patches there
+        are, the whole training's petaflops, the rate in TFLOP/s to do that in 4 hours, and that
+        rate over the card's peak of 8.1.
+    """
+    epochs, steps, batch, hours, peak = 80, 9_960, 64, 4, 8.1
+    operations = step_operations(VDSR(), batch, 41)
+    rows = {}
+    for reading, total in (("9,960 in all", steps), ("9,960 an epoch", epochs * steps)):
+        rate = total * operations / (3600 * hours) / 1e12
+        rows[reading] = {
+            "steps": total, "patches an epoch": total * batch // epochs, "there are": patches,
+            "PFLOP": total * operations / 1e15, "TFLOP/s needed": rate, "of the peak": rate / peak,
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")

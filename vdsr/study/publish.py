@@ -1,0 +1,160 @@
+"""Showing what is recorded: executed notebooks, scoreboard, numbers, provenance, README."""
+
+import json
+
+import pandas as pd
+
+from .. import ledger, machine
+from ..config import TrainConfig, run_id
+from ..data import load_images
+from ..evaluate import evaluate
+from ..files import load_checkpoint, write_text
+from ..model import VDSR
+from ..upscale import PRETRAINED, load_pretrained
+from . import crops, findings, paper, table3
+from .probes import border_profile
+from .queue import asked
+from .studies import STUDIES, load
+
+# Notebooks without a study of their own.
+EXTRA_PAGES = "resizing", "pictures", "upscale_your_photo"
+
+
+def shown(name):
+    """Return the preset a study is shown by: ``paper`` as soon as it has more to say.
+
+    That is when all its runs of one seed are recorded, or when there are none of the shortened
+    schedule.
+    """
+    study = STUDIES[name]
+    whole = {run_id(config) for config in study.runs("paper")}
+    recorded = set(ledger.read()[0].run)
+    return "paper" if whole <= recorded or not study.runs("short") else "short"
+
+
+def board():
+    """Return the scoreboard, from what is recorded."""
+    found = [f for name in STUDIES for f in load(name, shown(name), missing="skip").findings]
+    return findings.board(found)
+
+
+def numbers():
+    """Return what the book's prose quotes, as text by name."""
+    runs, _ = ledger.read()
+    scores = table3.recorded()
+    metadata = load_checkpoint(PRETRAINED)[1]
+    whole = asked(STUDIES, "paper")
+    reported = paper.table("table3")
+    reported = reported[(reported.method == "VDSR") & (reported.dataset == "Set14")]
+    authors = scores[(scores.method == "VDSR, authors' weights") & (scores.dataset == "Set14")]
+
+    def triple(psnr):
+        return " / ".join(f"{value:.2f}" for value in psnr) or "(not run)"
+
+    return {
+        "runs": f"{len(runs):,}",
+        "paper_runs": f"{len(set(whole) & set(runs.run)):,}",
+        "paper_asked": f"{len(whole):,}",
+        "hours": f"{runs.seconds.sum() / 3600:.1f}",
+        "theta": "${} \\cdot 10^{{{}}}$".format(*map(int, f"{TrainConfig().theta:.0e}".split("e"))),
+        "weights": f"{sum(p.numel() for p in VDSR().parameters()):,}",
+        "weights_without_biases": f"{sum(p.numel() for p in VDSR(bias=False).parameters()):,}",
+        "paper_set14": triple(reported.psnr),
+        "authors_set14": triple(authors.groupby("scale").psnr.mean()),
+        "shipped_run": metadata["run"],
+        "shipped_set5": triple(v for k, v in metadata["psnr"].items() if k.startswith("Set5")),
+    }
+
+
+def provenance():
+    """Return a Markdown table of what was run for each study, and what it cost."""
+    table = ledger.read()[0].set_index("run")
+    lines = [
+        "| study | runs | made | asked for | hours | TFLOP | hardware | arithmetic | commits |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, study in STUDIES.items():
+        for preset in ("short", "paper"):
+            wanted = {run_id(config) for config in study.runs(preset)}
+            done = table.loc[[i for i in table.index if i in wanted]]
+            if not wanted:
+                continue
+            cells = [", ".join(sorted(set(done[c]))) for c in ("device", "arithmetic")]
+            parts = {part[:7] for cell in done.commit for part in cell.split(" then ")}
+            commits = ", ".join(f"`{part}`" for part in sorted(parts))
+            counts = f"{len(done)} | {len(wanted)} | {done.seconds.sum() / 3600:.1f}"
+            work = f"{done.tflop.sum():,.0f}"
+            lines.append(
+                f"| `{name}` | `{preset}` | {counts} | {work} | {' | '.join(cells)} | {commits} |"
+            )
+    return "\n".join(lines)
+
+
+def readme(text):
+    """Return the README's text with its scoreboard drawn anew from what is recorded."""
+    table = findings.as_markdown(board(), "results/notebooks/{}.ipynb")
+    start, end = "<!-- scoreboard -->", "<!-- /scoreboard -->"
+    before, rest = text.split(start)
+    return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+
+
+def publish(names=None):
+    """Execute notebooks on the recorded runs, and renew what the book and README draw from them.
+
+    Each study is shown by the preset that `shown` says. Nothing is trained.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Of notebooks; all by default.
+
+    Returns
+    -------
+    int
+        Exit status 0.
+
+    Raises
+    ------
+    ValueError
+        For an unknown notebook, or outside a clone of the project, before anything is written.
+    """
+    pages = [*(name for name, study in STUDIES.items() if study.page), *EXTRA_PAGES]
+    if unknown := set(names or ()) - set(pages):
+        raise ValueError(f"unknown notebook {', '.join(sorted(unknown))}; known are {pages}")
+    if not (machine.ROOT / "notebooks").is_dir():
+        raise ValueError(
+            f"publishing needs a clone of the project, and {machine.ROOT} has no notebooks/"
+        )
+    import nbformat  # these two are needed here alone, and not by importing the package
+    import papermill
+
+    results = machine.ROOT / "results"
+    bicubic = [
+        evaluate(None, name, scale)
+        for name, scales in (("Set5", (1.5, 2, 2.5, 3, 3.5, 4)), ("BSD10", (2, 3, 4)))
+        for scale in scales
+    ]
+    means = pd.concat(bicubic).groupby(["dataset", "scale"]).psnr.mean().reset_index()
+    write_text(results / "bicubic.csv", means.to_csv(index=False, float_format="%.6g"))
+    network = load_pretrained()
+    profile = border_profile(network, load_images("Set5"), 3)
+    write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))
+    crops.write_slider(results / "figures", network)
+    for name in names or pages:
+        preset = shown(name if name in STUDIES else "benchmark")  # whose scores pictures show
+        notebook = papermill.execute_notebook(
+            machine.ROOT / "notebooks" / f"{name}.ipynb",
+            None,
+            {} if name == "upscale_your_photo" else {"preset": preset, "missing": "skip"},
+        )
+        for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
+            for key in ("papermill", "execution"):
+                part.metadata.pop(key, None)
+        write_text(results / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+    table = findings.as_markdown(board(), "notebooks/{}.ipynb")
+    write_text(results / "scoreboard.md", table + "\n")
+    write_text(results / "provenance.md", provenance() + "\n")
+    write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")
+    path = machine.ROOT / "README.md"
+    write_text(path, readme(path.read_text(encoding="utf-8")))
+    return 0

@@ -1,0 +1,86 @@
+"""The runs of a shortened schedule that were recorded before any of the paper's length.
+
+A tenth of the epochs, batches of 16, five layers but where depth is the question, by an older
+recipe of the training code. They can be shown, not trained. A study's list goes as soon as its
+runs of the paper's length are recorded, and this file with the last list.
+"""
+
+from dataclasses import replace
+
+from ..config import TrainConfig
+from .configs import RATES
+
+_BASE = TrainConfig(batch_size=16, epochs=8, decay_epochs=2, recipe=1)
+_FIVE = replace(_BASE, depth=5)
+_TABLE1 = replace(_FIVE, scales=(2,), precision="float32")
+_SRCNN = replace(
+    _BASE, architecture="SRCNN 9-1-5", init="normal", last_scale=1.0, patch_size=33, overlap=19,
+    learning_rate=1e-4, last_rate=0.1, weight_decay=0.0, clipping="none", decay_epochs=10_000,
+)  # fmt: skip
+_TABLE3 = replace(_BASE, train_set="T91+BSD200")
+_SERIES1 = replace(_BASE, scales=(3,), loss="sum", theta=1e-4)
+_SERIES2 = replace(_FIVE, loss="sum", theta=1e-4, epochs=4, decay_epochs=1)
+
+SHORT = {
+    "ablation_depth": [replace(_BASE, depth=d) for d in (5, 20, 10)],
+    "ablation_residual": [
+        replace(_TABLE1, residual=kind, learning_rate=rate)
+        for rate in RATES
+        for kind in (True, False)
+    ],
+    "ablation_scales": [
+        replace(_FIVE, scales=subset, seed=seed, eval_scales=(1.5, 2, 2.5, 3, 3.5, 4))
+        for seed in range(3)
+        for subset in ((2, 3, 4), (3,), (2,), (4,), (2, 3), (2, 4), (3, 4))
+    ],
+    "ablation_iterations": [_TABLE1, replace(_TABLE1, epochs=80, decay_epochs=20)],
+    "ablation_receptive_field": [replace(_FIVE, dilation=d) for d in (1, 2, 4)],
+    "ablation_clipping": [
+        replace(_FIVE, learning_rate=rate, **kind)
+        for rate in RATES
+        for kind in (
+            {"clipping": "adjustable"},
+            {"clipping": "none"},
+            {"clipping": "value", "theta": 3e-5 / 0.1},
+            {"clipping": "norm", "theta": 0.4},
+        )
+    ],
+    "ablation_init": [
+        replace(_FIVE, init=mode, last_scale=factor)
+        for mode, factor in (
+            ("fan_out", 0.1), ("fan_in", 0.1), ("fan_out", 1.0), ("fan_in", 1.0), ("normal", 1.0)
+        )
+    ],
+    "search_theta": [
+        *(
+            replace(_SERIES1, **change)
+            for change in (
+                {}, {"theta": 3e-5}, {"init": "fan_in"}, {"loss": "patch"}, {"theta": 3e-4},
+                {"last_scale": 1.0}, {"clipping": "norm", "theta": 0.4}, {"theta": 1e-5},
+            )
+        ),
+        *(
+            replace(_SERIES2, **change)
+            for change in (
+                {"loss": "patch"}, {"loss": "patch", "theta": 3e-5}, {"theta": 3e-5},
+                {"loss": "patch", "theta": 3e-4}, {}, {"theta": 1e-5},
+                {"loss": "patch", "theta": 1e-3},
+            )
+        ),
+    ],
+    "srcnn": [
+        _BASE,
+        replace(_SRCNN, scales=(3,)),
+        _SRCNN,
+        replace(_SRCNN, scales=(2,)),
+        replace(_SRCNN, scales=(4,)),
+        replace(_SRCNN, scales=(3,), architecture="SRCNN 9-5-5"),
+    ],
+    "benchmark": [
+        replace(
+            _TABLE3, epochs=3, optimizer="adam", clipping="none", learning_rate=5e-4,
+            weight_decay=0.0, schedule="cosine", decay_epochs=None,
+        ),
+        replace(_TABLE3, epochs=4, decay_epochs=1),
+    ],
+}  # fmt: skip

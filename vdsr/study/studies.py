@@ -1,0 +1,308 @@
+"""Every study as one record: its question, its runs, and what they say to the paper's claims."""
+
+from dataclasses import replace
+from math import nan
+
+import pandas as pd
+
+from ..config import run_id
+from ..model import receptive_field
+from ..runs import train_all
+from . import configs, paper, table3
+from .evidence import SEEDS, Evidence, Study, final, pick
+from .findings import Case, Finding, case
+
+
+def load(name, preset="auto", *, refresh=False, missing="train"):
+    """Return a study's evidence: recorded runs are loaded, missing ones are trained.
+
+    Parameters
+    ----------
+    name : str
+        A key of `STUDIES`.
+    preset : {"auto", "smoke", "quick", "paper"}
+        ``"auto"`` is ``"paper"`` where there is a CUDA GPU and ``"quick"`` elsewhere. ``"paper"``
+        says on a CPU how many hours are missing before it starts. Where runs of the paper's
+        length are not recorded yet, ``"short"`` shows those of a shortened schedule.
+    refresh : bool
+        Train again what is already there.
+    missing : {"train", "skip"}
+        Whether to train what is missing, or to leave it out.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or preset, or other values of `refresh` and `missing`.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    study = STUDIES[name]
+    if preset != "short":
+        preset, _ = configs.preset_config(preset)
+    elif missing != "skip":
+        raise ValueError("preset 'short' can only be shown: it needs missing='skip'")
+    chosen = study.runs(preset)
+    if missing == "train" and preset == "paper":
+        from .queue import announce  # it needs the studies itself
+
+        announce(chosen, refresh)
+    histories = train_all(chosen, refresh=refresh, missing=missing)
+    asked = {run_id(config) for config in chosen}
+    seeds = [replace(c, seed=seed) for c in chosen for seed in range(SEEDS)]
+    others = train_all([c for c in seeds if run_id(c) not in asked], missing="skip")
+    histories = pd.concat([t for t in (histories, others) if len(t)] or [histories])
+    return Evidence(study, preset, chosen, histories.reset_index(drop=True), missing)
+
+
+def as_table1(rows):
+    """Return rows of the study of residual learning with Table 1's columns.
+
+    Epochs are counted as the paper's: in a schedule of 8 epochs, the first is its tenth.
+    """
+    return rows.assign(
+        network=rows.residual.map({True: "residual", False: "non-residual"}),
+        epoch=80 * rows.epoch / rows.epochs,
+    )
+
+
+def as_table2(rows):
+    """Return final rows of the study of scales with Table 2's columns."""
+    return rows.assign(train_scales=rows.scales.str.replace(" ", ","), test_scale=rows.scale)
+
+
+def as_field(rows):
+    """Return rows with the side of the receptive field in pixels."""
+    return rows.assign(field=receptive_field(rows.depth, rows.dilation))
+
+
+def chosen_theta(evidence):
+    """Return the θ that the search's rule picks, or None until its runs are recorded.
+
+    The rule was written down before the runs: the highest gain on BSD10 at the end; and if others
+    come within 0.02 dB of it, the middle one of these, the smaller of two middle ones.
+    """
+    rows = evidence.final
+    reference = evidence.configs[0]
+    for name in ("loss", "init", "clipping", "depth"):
+        rows = rows[rows[name] == getattr(reference, name)]
+    psnr = rows.groupby("theta").psnr.mean()
+    if not {c.theta for c in evidence.configs if c.loss == reference.loss} <= set(psnr.index):
+        return None
+    close = sorted(psnr[psnr >= psnr.max() - 0.02].index)
+    return close[(len(close) - 1) // 2]
+
+
+def epoch_lengths(evidence):
+    """Return how many of our steps each of the paper's points at a constant rate is worth.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of the study of the epoch's length.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a point of the paper's that was reached: learning_rate, epoch, psnr in dB, step
+        (interpolated on a logarithmic axis), and their ratio, steps an epoch.
+    """
+    ours = evidence.rows[evidence.rows.schedule == "constant"]
+    lengths = []
+    for point in paper.table("figure4").itertuples():
+        curve = ours[ours.learning_rate == point.learning_rate].groupby("step").psnr.mean()
+        above = curve[curve >= point.psnr]
+        if above.empty or above.index[0] == curve.index[0]:
+            continue
+        after = above.index[0]
+        before = curve.index[curve.index < after][-1]
+        share = (point.psnr - curve[before]) / (curve[after] - curve[before])
+        step = before * (after / before) ** share
+        row = {"learning_rate": point.learning_rate, "epoch": point.epoch, "psnr": point.psnr}
+        lengths.append(row | {"step": step, "steps an epoch": step / point.epoch})
+    columns = ["learning_rate", "epoch", "psnr", "step", "steps an epoch"]
+    return pd.DataFrame(lengths, columns=columns)
+
+
+def _no_claim(e):
+    """Answer a question that the paper claims nothing about."""
+    return []
+
+
+def _residual(e):
+    rows, printed = as_table1(e.rows), paper.table("table1")
+    cases = []
+    for rate in sorted({c.learning_rate for c in e.configs}, reverse=True):
+        for epoch, when in ((10, "after a tenth"), (80, "at the end")):
+            at = {"learning_rate": rate, "epoch": epoch}
+            theirs = [pick(printed, network=n, **at) for n in ("residual", "non-residual")]
+            ours = [pick(rows, network=n, **at) for n in ("residual", "non-residual")]
+            gap = (
+                theirs[0].iloc[0] - theirs[1].iloc[0] if e.public and all(map(len, theirs)) else nan
+            )
+            cases.append(case(f"rate {rate:g}, {when}", *ours, noise=e.noise, paper=gap))
+    early = pick(rows, network="residual", learning_rate=0.1, epoch=10)
+    late = pick(rows, network="residual", learning_rate=0.001, epoch=80)
+    fast = case("0.1 after a tenth, less 0.001 at the end", early, late,
+                noise=e.noise, paper=36.90 - 36.52 if e.public else nan)  # fmt: skip
+    return [
+        _finding(e, "residual", "A network that predicts the residual learns faster, and ends "
+                  "better, than one that predicts the image", "Table 1, Fig. 4", cases),
+        _finding(e, "fast", "At a learning rate of 0.1, a tenth of the training gives more than "
+                  "all of it at 0.001", "Table 1", [fast]),
+    ]  # fmt: skip
+
+
+def _finding(e, name, claim, source, cases, theirs=""):
+    """Return a finding on a study's own page, or the first with a page that shows it."""
+    return Finding(name, claim, source, e.study.name, tuple(cases), e.preset, theirs)
+
+
+def _depth(e):
+    depths = sorted({c.depth for c in e.configs})
+    shallow, deep = depths[0], (20 if 20 in depths else depths[-1])
+    printed = paper.table("figure3")
+    cases = []
+    for scale in e.configs[0].eval_scales:
+        theirs = [pick(printed, scale=scale, depth=d) for d in (deep, shallow)]
+        gap = theirs[0].iloc[0] - theirs[1].iloc[0] if e.public and all(map(len, theirs)) else nan
+        ours = [e.psnr(scale=scale, depth=d) for d in (deep, shallow)]
+        label = f"×{scale:g}, {deep} layers less {shallow}"
+        cases.append(case(label, *ours, noise=e.noise, paper=gap))
+    return [_finding(e, "depth", "Deeper networks are better", "Fig. 3", cases)]
+
+
+def _scales(e):
+    rows, printed = as_table2(e.final), paper.table("table2")
+    whole = (2, 3, 4)
+
+    def cells(table, trained, tested):
+        return pick(table, train_scales=trained, test_scale=tested)
+
+    def theirs(one, other, scale):
+        found = [cells(printed, name, scale) for name in (one, other)]
+        return found[0].iloc[0] - found[1].iloc[0] if e.public and all(map(len, found)) else nan
+
+    elsewhere = [
+        case(f"trained for ×{a}, at ×{b}", cells(rows, f"{a}", b), cells(rows, f"{b}", b),
+             noise=e.noise, paper=theirs(f"{a}", f"{b}", b), wants="below")
+        for a in whole for b in whole if a != b
+    ]  # fmt: skip
+    one_for_all = [
+        case(f"×{s}, three scales less one", cells(rows, "2,3,4", s), cells(rows, f"{s}", s),
+             noise=e.noise, paper=theirs("2,3,4", f"{s}", s), wants="level")
+        for s in whole
+    ]  # fmt: skip
+    between = []
+    for s in (1.5, 2.5, 3.5):
+        if s not in set(rows.test_scale):
+            continue
+        ours = cells(rows, "2,3,4", s)
+        between += [
+            case(f"×{s}, less bicubic", ours, float(e.bicubic[s]), noise=e.noise),
+            case(f"×{s}, less the ×3 network", ours, cells(rows, "3", s), noise=e.noise),
+        ]
+    return [
+        _finding(e, "elsewhere", "A network trained for one scale is worse at another scale than "
+                  "the network trained for that", "Table 2", elsewhere),
+        _finding(e, "one_for_all", "One network for three scales is as good as three networks",
+                  "Table 2", one_for_all),
+        _finding(e, "between", "One network also serves the scales between, better than bicubic "
+                  "and than the ×3 network", "Fig. 5", between, "pictures alone"),
+    ]  # fmt: skip
+
+
+def _context(e):
+    rows = as_field(e.final)
+    fields = {c.depth: set() for c in sorted(e.configs, key=lambda config: config.depth)}
+    for c in e.configs:
+        fields[c.depth].add(receptive_field(c.depth, c.dilation))
+    cases = []
+    for scale in e.configs[0].eval_scales:
+        for depth, sides in fields.items():
+            narrow, *wider = sorted(sides)
+            for wide in wider:
+                ours = [pick(rows, scale=scale, depth=depth, field=side) for side in (wide, narrow)]
+                label = f"×{scale:g}, {depth} layers: {wide} pixels less {narrow}"
+                cases.append(case(label, *ours, noise=e.noise))
+    return [_finding(e, "context", "A wider receptive field is better, at equal depth and weights",
+                      "§4.1", cases, "no run of it")]  # fmt: skip
+
+
+def _clipping(e):
+    def runs(kind, rate):
+        """Return the PSNR of each run, its mean over the scales, at the best bound by BSD10."""
+        rows = final(e.histories)
+        rows = rows[(rows.clipping == kind) & (rows.learning_rate == rate)]
+        choice = rows[rows.dataset == "BSD10"].groupby("theta").psnr.mean()
+        rows = rows[(rows.dataset == e.images) & rows.scale.isin(e.scales)]
+        if len(choice.dropna()):
+            rows = rows[rows.theta == choice.idxmax()]
+        return rows.groupby("run").psnr.agg(lambda values: values.mean(skipna=False))
+
+    high = runs("adjustable", 0.1)
+    cases = [case(f"0.1, adjustable, less {text}", high, other, noise=e.noise) for text, other in (
+        ("0.001, adjustable", runs("adjustable", 0.001)),
+        ("0.1, no clipping", runs("none", 0.1)),
+        ("0.1, values at a constant bound", runs("value", 0.1)),
+        ("0.1, the norm at a constant bound", runs("norm", 0.1)),
+    )]  # fmt: skip
+    return [_finding(e, "clipping", "Adjustable clipping makes a learning rate of 0.1 safe, and "
+                      "better than low rates or other clipping", "§3.2", cases,
+                      "trains stably at 0.1, SRCNN at 1e-5")]  # fmt: skip
+
+
+def _srcnn(e):
+    profile = e.more.pivot(index="distance", columns="method", values="psnr")
+    gain = profile["zero padding"] - profile["bicubic"]
+    border = Case("outermost pixel: gain over bicubic, less half the mean gain inside",
+                  float(gain[0] - gain.mean() / 2), bar=0.0)  # fmt: skip
+    three = e.rows[(e.rows.scale == 3) & e.rows.psnr.notna()]
+    new, old = (three[three.architecture == name] for name in ("VDSR", "SRCNN 9-1-5"))
+    work = min(new.tflop.max(), old.tflop.max())
+    new, old = (x[x.tflop <= work].groupby("seed").psnr.max() for x in (new, old))
+    race = case("×3, best of each after equal work", new, old, noise=e.noise)
+    return [
+        _finding(e, "race", "The deep network learns faster than SRCNN", "§1, §3.2", [race],
+                  "4 hours against days"),
+        Finding("border", "Zero padding predicts border pixels well, too", "§3.1", e.study.name,
+                (border,), e.preset, "stated without numbers"),
+    ]  # fmt: skip
+
+
+def _benchmark(e):
+    printed = paper.table("table3").set_index(["method", "dataset", "scale"]).psnr
+    rivals = printed.drop(["VDSR", "bicubic"], level="method").groupby(["dataset", "scale"]).max()
+    ours = e.more.groupby(["method", "dataset", "scale"]).psnr.mean()
+    cases = []
+    for (dataset, scale), best in rivals.items():
+        mine = ours[ours.index == (table3.PAPERS_RECIPE, dataset, scale)]
+        label = f"{dataset} ×{scale}, less the best of the others"
+        cases.append(case(label, mine, best, paper=printed["VDSR", dataset, scale] - best))
+    return [_finding(e, "table3", "Trained on 291 images, it is better than A+, RFL, SelfEx and "
+                      "SRCNN", "Table 3", cases)]  # fmt: skip
+
+
+# Each is shown by the notebook of its name. They are run in this order.
+STUDIES = {study.name: study for study in (
+    Study("search_theta", "What must be chosen that the paper does not say?", configs.settings,
+          _no_claim, images="BSD10"),
+    Study("noise", "How much does chance alone change a run?", configs.noise, _no_claim,
+          page=False),
+    Study("ablation_residual", "Does it help to predict only what bicubic lost?",
+          configs.residual, _residual),
+    Study("ablation_iterations", "How long was the paper's epoch?", configs.epoch, _no_claim),
+    Study("ablation_depth", "Do more layers help?", configs.depth, _depth),
+    Study("ablation_scales", "Can one network serve all scales?", configs.scales, _scales),
+    Study("ablation_clipping", "What does adjustable clipping do?", configs.clipping, _clipping),
+    Study("ablation_init", "Does it matter how the weights start, and whether there are biases?",
+          configs.init, _no_claim),
+    Study("ablation_receptive_field", "What is context worth?", configs.context, _context),
+    Study("srcnn", "Does the deep network overcome SRCNN's three limits?", configs.srcnn, _srcnn,
+          more=table3.border),
+    Study("benchmark", "How good is it on Table 3's images?", configs.benchmark, _benchmark,
+          images="samples-test", more=table3.scores),
+)}  # fmt: skip
