@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, ImageCms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 
-from vdsr import VDSR, imresize, upscale
-from vdsr.__main__ import main
+import vdsr
+from vdsr import SRCNN, VDSR, imresize, networks, upscale
+from vdsr.evaluate import super_resolve
 from vdsr.model import init_
-from vdsr.upscale import read, upscale_file
+
+# Scripts are still given, though torch advises against them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 RNG = np.random.default_rng(0)
 
@@ -43,8 +48,11 @@ def test_same_kind_out(silent, dtype, channels, scale):
     assert out.dtype == image.dtype
     assert out.shape == (int(np.ceil(23 * scale)), int(np.ceil(31 * scale)), *channels)
     top = np.iinfo(dtype).max if out.dtype.kind == "u" else 1
+    half = 0.5 + 1e-3 * top / 255 if top > 1 else 1e-6
+    if channels in ((2,), (4,)):
+        image, out = image[..., -1], out[..., -1]  # the colours below
     wanted = imresize(image, scale).clip(0, top)
-    assert np.abs(out - wanted).max() <= (0.5 + 1e-3 * top / 255 if top > 1 else 1e-6)
+    assert np.abs(out - wanted).max() <= half
 
 
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])
@@ -67,31 +75,107 @@ def test_memory_is_bounded_by_the_tile(model, monkeypatch):
 
 
 def test_network_changes_luminance_alone(model):
-    image = picture("float64", (4,))
+    image = picture("float64", (3,))
     out = upscale(image, 2, model=model)
-    ycc = rgb2ycbcr(imresize(image[..., :3], 2))
+    ycc = rgb2ycbcr(imresize(image, 2))
     with torch.no_grad():
         luma = model(torch.tensor(ycc[None, None, ..., 0] / 255).float())[0, 0].numpy() * 255
     ycc[..., 0] = luma
-    np.testing.assert_allclose(out[..., :3], ycbcr2rgb(ycc).clip(0, 1), atol=2e-5)
-    np.testing.assert_allclose(out[..., 3], imresize(image[..., 3], 2).clip(0, 1), atol=1e-6)
+    np.testing.assert_allclose(out, ycbcr2rgb(ycc).clip(0, 1), atol=2e-5)
     grey = upscale(image[..., 0], 2, model=model)
     with torch.no_grad():
         wanted = model(torch.tensor(imresize(image[..., 0], 2))[None, None].float())[0, 0].numpy()
     np.testing.assert_allclose(grey, wanted.clip(0, 1), atol=1e-6)
 
 
+def on_white(image):
+    """What is seen of an image with alpha before white, 0 to 1."""
+    image = image / (np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
+    return image[..., :-1] * image[..., -1:] + 1 - image[..., -1:]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("scale", [1.5, 2, 3, 4])
+def test_hidden_black_does_not_darken_white(channels, scale):
+    image = np.zeros((20, 24, channels), np.uint8)
+    image[6:14, 6:14] = 255
+    assert on_white(upscale(image, scale)).min() > 1 - 1e-9
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_colours_are_weighted_by_their_opacity(silent, dtype, channels):
+    image = picture(dtype, (channels,))
+    top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+    out = upscale(image, 2.5, model=silent) / top
+    colours, opacity = image[..., :-1] / top, image[..., -1:] / top
+    opacity, weighted = imresize(opacity, 2.5), imresize(colours * opacity, 2.5)
+    seen = opacity[..., 0] > 0.05
+    wanted = (weighted[seen] / opacity[seen]).clip(0, 1)
+    assert np.abs(out[..., :-1][seen] - wanted).max() <= 0.51 / min(top, 1e5)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_colours_that_are_hidden_change_nothing(model, channels):
+    image = picture("uint8", (channels,))
+    image[:9, :, -1] = 0
+    other = image.copy()
+    other[:9, :, :-1] = 255 - other[:9, :, :-1]
+    assert np.array_equal(upscale(image, 2.5, model=model), upscale(other, 2.5, model=model))
+
+
+@pytest.mark.parametrize("opacity", [255, 100])
+def test_even_opacity_leaves_colours_as_without_any(model, opacity):
+    image = picture("uint8", (3,))
+    alpha = np.full((*image.shape[:2], 1), opacity, np.uint8)
+    out = upscale(np.concatenate([image, alpha], axis=2), 2, model=model)
+    wanted = upscale(image, 2, model=model)
+    assert np.abs(out[..., :3].astype(int) - wanted).max() <= (opacity < 255)
+    assert (out[..., 3] == opacity).all()
+
+
+def test_what_is_wholly_hidden_is_enlarged(model):
+    out = upscale(np.full((5, 6, 4), (9, 9, 9, 0), np.uint8), 2, model=model)
+    assert (out[..., 3] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("image", "scale", "message"),
     [
-        (np.zeros((4, 4), bool), 2, "pixels must be uint8, uint16 or float"),
+        (np.zeros((4, 4), bool), 2, r"uint8, uint16 or float.*; use np\.uint8\(255\) \* image"),
+        (np.zeros((4, 4), int), 2, r"got int64; use image\.astype\(np\.uint8\)"),
+        (np.zeros((4, 4), complex), 2, "got complex128"),
         (np.zeros((4, 4, 5), np.uint8), 2, r"got \(4, 4, 5\)"),
         (np.zeros((0, 4), np.uint8), 2, r"got \(0, 4\)"),
-        (np.full((4, 4), 255.0), 2, "divide them by their white"),
-        (np.full((4, 4), np.nan), 2, r"must be in \[0, 1\]"),
+        (np.zeros((3, 40, 50), np.uint8), 2, r"if channels come first, use np\.moveaxis"),
+        (np.zeros((3, 40, 4), np.uint8), 2, r"if channels come first, use np\.moveaxis"),
+        (np.zeros((4, 5, 3), np.float32), 2, r"if channels come first, use np\.moveaxis"),
+        (np.full((4, 4), 255.0), 2, "got 255.0 to 255.0; divide them by 255 first"),
+        (np.full((4, 4), 65535.0), 2, "divide them by 65535 first"),
+        (np.linspace(-1, 1, 16).reshape(4, 4), 2, r"use \(image \+ 1\) / 2"),
+        (np.full((4, 4), np.nan), 2, r"in \[0, 1\], got 16 that are NaN or infinite"),
+        (np.full((4, 4), -np.inf), 2, r"in \[0, 1\], got 16 that are NaN or infinite"),
+        (np.ma.masked_equal(np.eye(4), 0), 2, r"image\.filled\(0\)"),
+        (None, 2, "takes an array, a path, a Pillow image or a tensor, got NoneType"),
+        ([[1, 2], [3]], 2, "takes an array, a path, a Pillow image or a tensor, got list"),
+        (b"photo.jpg", 2, "got bytes"),
+        (torch.zeros(4, 4, dtype=torch.int64), 2, "a tensor must be dense, of uint8"),
+        (torch.zeros(4, 4).to_sparse(), 2, "a tensor must be dense, of uint8"),
+        (torch.zeros(40, 50, 3), 2, r"use image\.movedim\(-1, -3\) if channels come last"),
+        (torch.zeros(2, 5, 4, 4), 2, r"got \(2, 5, 4, 4\)"),
+        (torch.full((3, 4, 4), 255.0), 2, "divide them by 255 first"),
+        (Image.new("CMYK", (4, 4)), 2, "mode CMYK, which cannot be enlarged; save it as RGB"),
+        (Image.new("HSV", (4, 4)), 2, "mode HSV, which cannot be enlarged"),
+        (Image.new("LAB", (4, 4)), 2, "mode LAB, which cannot be enlarged"),
+        (Image.new("F", (4, 4)), 2, "mode F, which cannot be enlarged"),
+        (Image.new("I", (4, 4)), 2, "mode I, which cannot be enlarged"),
         (np.zeros((4, 4), np.uint8), 0.5, "scale must be from 1 to 8, got 0.5"),
         (np.zeros((4, 4), np.uint8), 9, "scale must be from 1 to 8, got 9"),
         (np.zeros((4, 4), np.uint8), float("nan"), "scale must be"),
+        (np.zeros((4, 4), np.uint8), "2.5", "scale must be a number from 1 to 8, .* got '2.5'"),
+        (np.zeros((4, 4), np.uint8), True, "scale must be a number from 1 to 8, .* got True"),
+        (np.zeros((4, 4), np.uint8), None, "scale must be a number from 1 to 8, .* got None"),
+        (np.zeros((4, 4), np.uint8), (2, 2), "scale must be a number from 1 to 8"),
     ],
 )
 def test_bad_input_is_named(silent, image, scale, message):
@@ -99,104 +183,270 @@ def test_bad_input_is_named(silent, image, scale, message):
         upscale(image, scale, model=silent)
 
 
-def test_file_keeps_profile_and_exif_and_stands_upright(silent, tmp_path):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6  # to be turned by a quarter
-    exif[ExifTags.Base.Artist] = "Keys"
-    pixels = picture("uint8", (3,))
-    source, target = tmp_path / "in.png", tmp_path / "out.png"
-    Image.fromarray(pixels).save(source, icc_profile=profile, exif=exif)
-    upscale_file(source, target, 2, model=silent)
-    with Image.open(target) as out:
-        assert out.size == (2 * 23, 2 * 31)
-        assert out.info["icc_profile"] == profile
-        assert out.getexif().get(ExifTags.Base.Artist) == "Keys"
-        assert out.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        wanted = upscale(np.rot90(pixels, -1), 2, model=silent)
-        assert np.array_equal(np.asarray(out), wanted)
-    assert np.array_equal(upscale(source, 2, model=silent), wanted)
-    assert [*tmp_path.glob(".*")] == []
+@pytest.mark.parametrize(("tile", "kind"), [(0, ValueError), (2.5, TypeError), ("9", TypeError)])
+def test_bad_tiles_are_named(silent, tile, kind):
+    with pytest.raises(kind, match=f"tile must be .* got {tile!r}"):
+        upscale(np.zeros((4, 4), np.uint8), 2, model=silent, tile=tile)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_modes_of_files(silent, tmp_path, mode):
+@pytest.mark.parametrize("scale", [np.float32(2), np.int64(2), np.array(2), torch.tensor(2), 2])
+def test_any_number_is_a_scale(silent, scale):
+    assert upscale(np.zeros((4, 5), np.uint8), scale, model=silent).shape == (8, 10)
+
+
+def test_overshoot_of_an_interpolation_is_clipped(silent):
+    board = np.kron(np.indices((4, 4)).sum(0) % 2, np.ones((3, 3))) * 255.0
+    image = imresize(board, 1.7) / 255
+    assert image.min() < -0.02
+    assert image.max() > 1.02
+    for over in (image, np.full((4, 4), 1 + 1e-7), np.full((4, 4), -1e-9)):
+        wanted = upscale(over.clip(0, 1), 2, model=silent)
+        assert np.array_equal(upscale(over, 2, model=silent), wanted)
+
+
+def test_other_byte_orders_and_views(silent):
+    image = picture("uint16", (3,))
+    wanted = upscale(image, 2, model=silent)
+    out = upscale(image.astype(">u2"), 2, model=silent)
+    assert out.dtype == ">u2"
+    assert np.array_equal(out, wanted)
+    assert np.array_equal(upscale(image[::-1, ::-1], 2, model=silent), wanted[::-1, ::-1])
+    assert np.array_equal(upscale(np.ma.array(image), 2, model=silent), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.bfloat16,
+                                   torch.float32, torch.float64])  # fmt: skip
+@pytest.mark.parametrize("shape", [(7, 9), (1, 7, 9), (3, 7, 9), (3, 7, 3), (4, 7, 9), (2, 3, 7, 9),
+                                   (1, 2, 7, 4)])  # fmt: skip
+def test_tensors_give_tensors(silent, dtype, shape):
+    white = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
+    tensor = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * white).to(dtype)
+    out = upscale(tensor, 2.5, model=silent)
+    assert (out.dtype, out.shape) == (dtype, (*shape[:-2], 18, int(np.ceil(2.5 * shape[-1]))))
+    first = tensor if len(shape) < 4 else tensor[0]
+    array = first.float().numpy() / white
+    array = array if array.ndim == 2 else np.moveaxis(array, 0, 2)
+    wanted = upscale(array, 2.5, model=silent)
+    got = (out if len(shape) < 4 else out[0]).float().numpy() / white
+    got = got if got.ndim == 2 else np.moveaxis(got, 0, 2)
+    assert np.abs(got - wanted).max() < (0.01 if dtype in (torch.bfloat16, torch.uint8) else 1e-3)
+
+
+def test_tensors_may_need_gradients(silent):
+    assert not upscale(torch.rand(3, 5, 6).requires_grad_(), 2, model=silent).requires_grad
+
+
+PILLOW = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "I;16"]
+
+
+@pytest.mark.parametrize("mode", PILLOW)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pillow_images_are_taken_as_their_files(silent, tmp_path, mode, orientation):
     if mode == "I;16":
-        small = Image.fromarray(picture("uint16", ()))
+        image = Image.fromarray(picture("uint16", ()))
     else:
-        small = Image.fromarray(picture("uint8", (3,))).convert(mode)
-    small.save(tmp_path / "in.png")
-    upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent)
-    with Image.open(tmp_path / "out.png") as out:
-        assert out.size == (62, 46)
-        assert out.mode == {"1": "L", "P": "RGB"}.get(mode, mode)
+        base = "L" if mode in ("1", "LA", "La") else "RGBA" if mode == "RGBa" else "RGB"
+        image = Image.fromarray(picture("uint8", (4,)), "RGBA").convert(base)
+        image = image.convert("LA").convert(mode) if mode == "La" else image.convert(mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.info["exif"] = exif.tobytes()
+    got = upscale(image, 2, model=silent)
+    saved = {"PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}.get(mode, mode)
+    image.convert(saved).save(tmp_path / "in.png", exif=exif)
+    assert np.array_equal(got, upscale(tmp_path / "in.png", 2, model=silent))
+    assert got.shape[:2] == ((62, 46) if orientation == 6 else (46, 62))
 
 
-def test_big_endian_files(silent, tmp_path):
-    pixels = picture("uint16", ())
-    Image.fromarray(pixels.astype(">u2")).save(tmp_path / "in.tif")
-    with Image.open(tmp_path / "in.tif") as small:
-        assert small.mode == "I;16B"
-    assert np.array_equal(read(tmp_path / "in.tif"), pixels)
-    assert upscale(tmp_path / "in.tif", 2, model=silent).dtype == np.uint16
+def test_pillow_images_with_a_clear_colour(silent):
+    palette = Image.new("P", (6, 5))
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putpixel((0, 0), 1)
+    assert (upscale(palette, 1, model=silent)[1, 1] == (255, 0, 0)).all()
+    palette.info["transparency"] = 1
+    assert upscale(palette, 1, model=silent)[0, 0, 3] == 0
+    grey = Image.new("I;16", (6, 5), 700)
+    grey.putpixel((0, 0), 7)
+    grey.info["transparency"] = 7
+    assert (upscale(grey, 1, model=silent)[:1, :2, 1] == [[0, 65535]]).all()
+    bits = Image.new("1", (6, 5), 1)
+    bits.putpixel((0, 0), 0)
+    bits.info["transparency"] = 0
+    assert (upscale(bits, 1, model=silent)[:1, :2] == [[[255, 0], [255, 255]]]).all()
 
 
-def test_one_clear_colour_becomes_alpha(silent, tmp_path):
-    pixels = picture("uint8", ())
-    pixels[:10, :10] = 7
-    Image.fromarray(pixels).save(tmp_path / "in.png", transparency=7)
-    upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent)
-    with Image.open(tmp_path / "out.png") as out:
-        assert out.mode == "LA"
-        assert np.asarray(out)[:10, :10, 1].max() == 0
+@pytest.mark.parametrize("wrap", [
+    torch.jit.script, lambda m: torch.jit.trace(m.eval(), torch.rand(1, 1, 9, 9)),
+    torch.nn.Sequential, lambda m: m.double(), lambda m: torch.nn.Sequential(m.double()),
+])  # fmt: skip
+def test_other_forms_of_a_network_give_its_result(model, wrap):
+    copy = VDSR(depth=3, width=4)
+    copy.load_state_dict(model.state_dict())
+    image = picture("float32", ())
+    wanted = upscale(image, 2, model=model)
+    for tile in (16, 1000):
+        assert np.abs(upscale(image, 2, model=wrap(copy), tile=tile) - wanted).max() < 1e-6
+        copy.float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_near(model, dtype):
+    copy = VDSR(depth=3, width=4)
+    copy.load_state_dict(model.state_dict())
+    image = picture("float32", (3,))
+    out = upscale(image, 2, model=copy.to(dtype), tile=16)
+    assert next(copy.parameters()).dtype == dtype
+    assert np.abs(out - upscale(image, 2, model=model)).max() < 0.02
+
+
+def test_srcnn_just_made_works_and_stays_as_it_is():
+    srcnn = SRCNN()
+    srcnn.layers[1].eval()
+    modes = [module.training for module in srcnn.modules()]
+    state = torch.get_rng_state()
+    image = picture("float32", ())
+    whole = upscale(image, 2, model=srcnn, tile=1000)
+    assert np.abs(upscale(image, 2, model=srcnn, tile=16) - whole).max() < 1e-6
+    assert np.abs(upscale(image, 2, model=torch.jit.script(srcnn), tile=16) - whole).max() < 1e-6
+    vdsr.evaluate(srcnn, {"a": picture("uint8", (), (48, 48))}, 2)
+    assert [module.training for module in srcnn.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match="fails on a picture"):
+        upscale(image, 2, model=torch.nn.Sequential(srcnn, Fails()))
+    assert srcnn.training
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Fails(torch.nn.Module):
+    def forward(self, x):
+        raise RuntimeError("no reason\nat all")
+
+
+def diverged():
+    model = VDSR(depth=2, width=1)
+    torch.nn.init.constant_(model.layers[0].weight, torch.nan)
+    return model
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "name", "why"),
+    ("model", "kind", "message"),
     [
-        ("uint16", (4, 4), "out.webp", "not 8×8 pixels of 16 bits"),
-        ("uint8", (2, 9000), "out.webp", ""),
-        ("uint8", (4, 4, 4), "out.bmp", "no transparency"),
-        ("uint8", (20, 30), "out.ico", "60×40 pixels"),
+        (diverged(), ValueError, r"layers\.0\.weight has NaN or infinite values"),
+        (Layer(lambda x: x / 0), ValueError, "the model gives NaN or infinite values"),
+        (Layer(lambda x: x[..., 1:]), ValueError, r"must map \(1, 1, H, W\) to the same"),
+        (Layer(lambda x: x.expand(-1, 3, -1, -1)), ValueError, r"gave \(1, 3, 8, 10\)"),
+        (Layer(lambda x: (x, x)), ValueError, "gave tuple"),
+        (torch.nn.Conv2d(3, 3, 3), ValueError, r"fails on a picture of shape \(1, 1, 8, 10\)"),
+        (torch.nn.Conv2d(1, 1, 1, device="meta"), ValueError, "on the device 'meta'"),
+        (Fails(), ValueError, "no reason$"),
+        (VDSR, TypeError, "model must be a torch.nn.Module"),
+        ("weights.pt", TypeError, "model must be a torch.nn.Module, .* got 'weights.pt'"),
+        (lambda x: x, TypeError, "model must be a torch.nn.Module"),
     ],
 )
-def test_formats_that_cannot_hold_the_result_are_refused(silent, tmp_path, dtype, shape, name, why):
-    Image.fromarray(picture(dtype, shape[2:], shape[:2])).save(tmp_path / "in.png")
-    with pytest.raises(ValueError, match=f"{name} cannot hold .*{why}"):
-        upscale_file(tmp_path / "in.png", tmp_path / name, 2, model=silent)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+def test_bad_models_are_named(model, kind, message):
+    with pytest.raises(kind, match=message):
+        upscale(np.zeros((4, 5), np.uint8), 2, model=model)
 
 
-def test_damaged_exif_and_bombs_are_named(tmp_path, monkeypatch):
-    Image.fromarray(picture("uint8", (3,))).save(tmp_path / "in.jpg", exif=b"Exif\0\0MM*\0\0")
-    with pytest.raises(OSError, match=r"in\.jpg has damaged EXIF data"):
-        upscale_file(tmp_path / "in.jpg", tmp_path / "out.png", 2)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    Image.fromarray(picture("uint8", (3,))).save(tmp_path / "in.png")
-    with pytest.raises(OSError, match=r"in\.png is too large for Pillow"):
-        read(tmp_path / "in.png")
+def pooled(x):
+    return torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 2), x.shape[-2:])
 
 
-def test_command_line(tmp_path, capsys):
-    Image.fromarray(picture("uint8", (3,), (12, 10))).save(tmp_path / "in.jpg")
-    source, target = str(tmp_path / "in.jpg"), str(tmp_path / "out.png")
-    assert main(["upscale", source, "--scale", "1.5", "-o", target]) == 0
-    with Image.open(target) as out:
-        assert out.size == (15, 18)
-    (tmp_path / "text.jpg").write_text("no picture")
-    Image.fromarray(picture("uint8", (4,))).save(tmp_path / "alpha.png")
-    alpha = str(tmp_path / "alpha.png")
-    for arguments, message in [
-        ([str(tmp_path / "none.jpg"), "-o", target], "none.jpg"),
-        ([str(tmp_path / "text.jpg"), "-o", target], "not a picture"),
-        ([source, "-o", str(tmp_path / "out.xyz")], "out.xyz"),
-        ([source, "-o", str(tmp_path / "no" / "out.png")], "there is no folder"),
-        ([alpha, "-o", str(tmp_path / "out.jpg")], "cannot hold a picture like"),
-        ([source, "-o", target, "--scale", "9"], "scale must be from 1 to 8"),
-    ]:
-        capsys.readouterr()
-        assert main(["upscale", *arguments]) == 1
-        printed = capsys.readouterr().err.strip().splitlines()
-        assert len(printed) == 1
-        assert message in printed[0]
-    assert not (tmp_path / "out.xyz").exists()
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x - x.mean(), "sees farther than 128 pixels"),
+        (lambda x: x + torch.linspace(0, 1, x.shape[-1]), "where the picture is cut"),
+        (pooled, "where the picture is cut"),
+    ],
+)
+def test_networks_that_tiles_would_show_are_refused_where_there_are_several(function, message):
+    image = np.zeros((9, 9), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        upscale(image, 4, model=Layer(function), tile=16)
+    assert upscale(image, 4, model=Layer(function)).shape == (36, 36)
+
+
+def test_what_a_network_sees_is_measured_where_it_is_not_known():
+    assert networks.halo(torch.jit.script(VDSR(depth=40, width=1))) == 40
+    assert networks.halo(torch.nn.Identity()) == 0
+    kernel = torch.full((1, 1, 7, 7), 1 / 49)
+    assert networks.halo(Layer(lambda x: torch.conv2d(x, kernel, padding=3))) == 3
+
+
+def test_evaluation_uses_the_models_own_type_and_leaves_its_mode():
+    model = VDSR(depth=3, width=4).double()
+    plane = RNG.random((20, 20)) * 255
+    wanted = super_resolve(model.float(), plane)
+    assert np.abs(super_resolve(model.double(), plane) - wanted).max() < 1e-2
+    assert model.training
+
+
+@st.composite
+def pictures(draw):
+    dtype = np.dtype(draw(st.sampled_from(["uint8", "uint16", "float32", "float64", ">u2"])))
+    channels = draw(st.sampled_from([(), (1,), (2,), (3,), (4,)]))
+    size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    pixels = rng.random((*size, *channels))
+    if draw(st.booleans()):
+        pixels = pixels.round()  # black, white, hidden and opaque
+    return (pixels * np.iinfo(dtype).max if dtype.kind == "u" else pixels).astype(dtype)
+
+
+def check_any_picture(model, image, scale, tile):
+    low = image.ndim == 3 and image.shape[0] in (3, 4) and image.shape[0] < image.shape[1]
+    if low:
+        with pytest.raises(ValueError, match="channels come first"):
+            upscale(image, scale, model=model)
+        return
+    before = image.copy()
+    out = upscale(image, scale, model=model, tile=tile)
+    sides = tuple(int(np.ceil(n * scale)) for n in image.shape[:2])
+    assert (out.dtype, out.shape) == (image.dtype, (*sides, *image.shape[2:]))
+    assert np.array_equal(image, before)
+    whole = upscale(image, scale, model=model)
+    top = np.iinfo(out.dtype).max if out.dtype.kind == "u" else 1
+    assert np.abs(out.astype(float) - whole).max() <= max(1e-4 * top, top > 1)
+    if out.dtype.kind == "f":
+        assert 0 <= out.min() <= out.max() <= 1
+
+
+SCALES = st.sampled_from([1, 1.1, 2, 2.5, 3, 4, 7.9, 8])
+
+
+@settings(max_examples=150, deadline=None)
+@given(image=pictures(), scale=SCALES, tile=st.integers(12, 80))
+def test_any_picture(model, image, scale, tile):
+    check_any_picture(model, image, scale, tile)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(image=pictures(), scale=st.floats(1, 8), tile=st.integers(8, 100))
+def test_any_picture_of_thousands(model, image, scale, tile):
+    check_any_picture(model, image, scale, tile)
+
+
+WORDS = st.one_of(st.none(), st.booleans(), st.text(max_size=4), st.integers(), st.floats(),
+                  st.lists(st.integers(0, 9), max_size=3), st.binary(max_size=3))  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(image=WORDS, scale=WORDS, tile=WORDS)
+def test_anything_else_is_refused_by_name(silent, tmp_path_factory, image, scale, tile):
+    good = np.zeros((3, 3), np.uint8)
+    for arguments in ((image, 2, 9), (good, scale, 9), (good, 2, tile)):
+        try:
+            upscale(arguments[0], arguments[1], model=silent, tile=arguments[2])
+        except (TypeError, ValueError, OSError) as error:
+            assert len(str(error).splitlines()) == 1

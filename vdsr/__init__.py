@@ -3,10 +3,11 @@
 from .config import TrainConfig
 from .data import load_images
 from .evaluate import evaluate
+from .export import export_onnx
 from .imresize import imresize
 from .model import SRCNN, VDSR, from_state_dict, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
-from .upscale import load_pretrained, upscale
+from .upscale import load_pretrained, upscale, upscale_file
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "evaluate",
+    "export_onnx",
     "from_state_dict",
     "imresize",
     "load_images",
@@ -24,4 +26,5 @@ __all__ = [
     "train",
     "train_all",
     "upscale",
+    "upscale_file",
 ]

@@ -1,9 +1,15 @@
-"""Commands: ``vdsr upscale``, ``study``, ``publish``, ``release``, ``ledger`` and ``bench``."""
+"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release`` and others."""
 
 import argparse
+import signal
 import sys
+import threading
+import warnings
 
 from . import __version__, ledger
+from .export import export_onnx
+from .formats import FORMATS
+from .pictures import LossWarning
 from .upscale import PRETRAINED, upscale_file
 
 
@@ -16,15 +22,24 @@ def main(arguments=None):
         "upscale",
         help="enlarge a picture file",
         description="Enlarges a picture by the network that comes with the package: luminance by "
-        "the network, colour and transparency by bicubic interpolation. The colour profile and "
-        "the EXIF data are kept, but not the tags of a TIFF.",
+        "the network, colour and transparency by bicubic interpolation. What the picture's file "
+        "holds beside pixels is kept where the format that is written holds it; a warning names "
+        "each loss.",
     )
-    command.add_argument("source", help="the picture: JPEG, PNG, TIFF, WebP, ...")
+    command.add_argument("source", help=f"the picture: {', '.join(kind.name for kind in FORMATS)}")
     command.add_argument("-o", "--output", required=True, metavar="TARGET",
                          help="file to write; its suffix says the format")  # fmt: skip
     command.add_argument("--scale", type=float, default=2, metavar="FACTOR",
                          help="from 1 to 8, fractions too; the network was trained for 2, 3 "
                          "and 4 (default: 2)")  # fmt: skip
+    command.add_argument("--quiet", action="store_true", help="say nothing of losses")
+    command = commands.add_parser(
+        "export",
+        help="write the network as ONNX",
+        description="Writes the network that comes with the package as an ONNX file, for programs "
+        "that run without Python. It takes and gives luminance in [0, 1], of any height and width.",
+    )
+    command.add_argument("target", help="file to write: network.onnx, say")
     command = commands.add_parser(
         "study",
         help="work through the missing runs of the studies and record them in results/",
@@ -48,17 +63,26 @@ def main(arguments=None):
                          help="line by line; says what is wrong and where")  # fmt: skip
     commands.add_parser("bench", help="time a training step against the machine's own speed")
     options = parser.parse_args(arguments)
+    before = _end_cleanly()
     try:
         return _run(options)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError, MemoryError) as error:
         print(f"vdsr {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"vdsr {options.command}: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(options):
     """Run a command; what only some of them need is imported by these alone."""
     if options.command == "upscale":
-        upscale_file(options.source, options.output, options.scale, progress=sys.stderr.isatty())
+        return _upscale(options)
+    if options.command == "export":
+        export_onnx(options.target)
         return 0
     if options.command == "ledger":
         faults = ledger.check()
@@ -94,6 +118,26 @@ def _hours(text):
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number of hours, got {text}")
     return value
+
+
+def _upscale(options):
+    """Enlarge a picture file; each loss is said in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if options.quiet else "always", LossWarning)
+        warnings.showwarning = lambda message, *_: print(
+            f"vdsr upscale: warning: {message}", file=sys.stderr
+        )
+        upscale_file(options.source, options.output, options.scale, progress=sys.stderr.isatty())
+    return 0
+
+
+def _end_cleanly():
+    """Let signals that ask for the end leave no file behind; return their former handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    heeded = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # nohup's are not
+    return {n: signal.signal(n, lambda n, _: sys.exit(128 + n)) for n in heeded}
 
 
 if __name__ == "__main__":

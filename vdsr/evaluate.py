@@ -7,6 +7,7 @@ from itertools import chain
 from math import ceil
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -60,9 +61,7 @@ def evaluate(model, dataset, scale):
             f"None for bicubic, got {shown(model)}"
         )
     ratio = as_ratio(scale)
-    pairs = prepare(load_images(dataset), scale)
-    with evaluating(model):
-        rows = score(model, pairs, scale)
+    rows = score(model, prepare(load_images(dataset), scale), scale)
     lost = [row["image"] for row in rows if np.isnan(row["psnr"])]
     if lost:
         raise ValueError(
@@ -125,7 +124,8 @@ def score(model, pairs, scale):
 def super_resolve(model, ilr):
     """Apply a model to a luminance plane (H, W), 0 to 255, and return the same kind.
 
-    It computes in the type of its weights, float32 as a rule.
+    It computes in the type of its weights, float32 as a rule, and in evaluation mode, and is then
+    as it was.
 
     Raises
     ------
@@ -135,23 +135,19 @@ def super_resolve(model, ilr):
     state = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     dtype = state.dtype if state.is_floating_point() else torch.float32
     x = torch.from_numpy(ilr / 255).to(state.device, dtype)[None, None]
-    with torch.inference_mode(), ieee_float32():
+    with torch.inference_mode(), ieee_float32(), evaluating(model):
         y = model(x)
         if not isinstance(y, torch.Tensor) or y.shape != x.shape:
-            raise ValueError(
-                f"model must map {tuple(x.shape)} to the same shape, got {shown(y)}; a network "
-                f"that pads in evaluation mode alone needs model.eval() first"
-            )
+            raise ValueError(f"model must map {tuple(x.shape)} to the same shape, got {shown(y)}")
         return y[0, 0].double().cpu().numpy() * 255
 
 
 @contextmanager
 def evaluating(model):
-    """Put a model, or None, into evaluation mode, and each of its modules back in the end."""
-    modes = [] if model is None else [(module, module.training) for module in model.modules()]
+    """Put a model into evaluation mode, and each of its modules back into its own in the end."""
+    modes = [(module, module.training) for module in model.modules()]
     try:
-        if model is not None:
-            model.eval()
+        model.eval()
         yield
     finally:
         for module, training in modes:

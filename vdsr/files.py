@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -33,7 +33,7 @@ def replacing(path):
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, part = mkstemp(dir=path.parent, prefix=".vdsr-", suffix=".part")
     os.close(handle)
     part = Path(part)
     try:
@@ -41,7 +41,13 @@ def replacing(path):
         mask = os.umask(0)
         os.umask(mask)
         # What open() would have left or given it.
-        part.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~mask)
+        if path.exists():
+            old = path.stat()
+            with suppress(AttributeError, OSError):  # on another system, or not allowed
+                os.chown(part, old.st_uid, old.st_gid)
+            part.chmod(old.st_mode & 0o7777)
+        else:
+            part.chmod(0o666 & ~mask)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,24 +1,24 @@
-"""Pictures in, larger pictures out: any scale, any common pixel type, bounded memory."""
+"""Arrays in, larger arrays out: any scale, any common pixel type, bounded memory."""
 
-import os
-import struct
 from functools import cache
-from io import BytesIO
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from scipy.ndimage import distance_transform_edt
 from skimage.color import rgb2ycbcr
 from tqdm import tqdm
 
-from .evaluate import super_resolve
+from . import arrays, networks, pictures
 from .files import load_checkpoint
 from .imresize import axis_weights
-from .model import VDSR, receptive_field
+from .model import VDSR
+from .writing import Writer
 
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
+# Less opacity than this is none in 8 bits.
+_SEEN = 1 / 510
 
 
 def load_pretrained():
@@ -48,16 +48,23 @@ def _default_model():
 def upscale(image, scale, *, model=None, tile=512, progress=False):
     """Return a picture enlarged: its luminance by a network, the rest by bicubic interpolation.
 
+    Colours under transparency are interpolated premultiplied, and where nothing is seen, the
+    network is shown the nearest colour that is.
+
     Parameters
     ----------
-    image : ndarray or path-like
+    image : ndarray, path-like, PIL.Image.Image or Tensor
         Pixels of type uint8, uint16 or float in [0, 1], of shape (H, W), or (H, W, C) with
-        C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. A file is turned upright as its
-        EXIF orientation says.
+        C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; what floats exceed [0, 1] by as an
+        interpolation does, is clipped. A file of a format in `vdsr.formats.READ` is turned
+        upright as its EXIF orientation says, and a Pillow image is taken as its file would be.
+        A tensor is (H, W), (C, H, W) or (N, C, H, W); no gradient flows through.
     scale : float
         Factor from 1 to 8, 2 or 2.5, say.
-    model : VDSR, optional
-        The network, on any device; by default `load_pretrained`'s, on a GPU if there is one.
+    model : torch.nn.Module, optional
+        Maps (1, 1, H, W) in [0, 1] to the same shape, as a VDSR does, on any device and in any
+        floating-point type; by default `load_pretrained`'s, on a GPU if there is one. It is left
+        in the mode that it was in.
     tile : int
         Side in pixels of the squares of the result that are computed one after the other;
         it bounds the memory and changes nothing else.
@@ -66,60 +73,74 @@ def upscale(image, scale, *, model=None, tile=512, progress=False):
 
     Returns
     -------
-    ndarray
-        Of the type and number of channels of the input, ``ceil(scale * H)`` pixels high and
-        ``ceil(scale * W)`` wide.
+    ndarray or Tensor
+        A tensor for a tensor, on its device. Of the type and number of channels of the input,
+        ``ceil(scale * H)`` pixels high and ``ceil(scale * W)`` wide.
 
     Raises
     ------
     TypeError
-        For another pixel type.
+        For another type of image, pixels, scale, model or tile; for a masked array.
     ValueError
-        For another shape, floats outside [0, 1], a scale outside [1, 8] or a `tile` below 1.
+        For another shape, floats outside [0, 1], a scale outside [1, 8], a `tile` below 1; for a
+        model with values that are not finite, that fails, that gives another shape, or whose
+        result depends on tiles where there are several.
     OSError
         If a file cannot be read.
+    MemoryError
+        If there is not enough for the result, or for a tile.
     """
-    if isinstance(image, (str, os.PathLike)):
-        image = read(image)
-    image = np.asarray(image)
-    top = _check(image, scale, tile)
-    model = _default_model() if model is None else model.eval()
-    halo = receptive_field(model) // 2
-    planes = image[:, :, None] if image.ndim == 2 else image
-    rows, columns = (axis_weights(n, ceil(n * scale), float(scale)) for n in image.shape[:2])
-    out = np.empty((rows.shape[0], columns.shape[0], planes.shape[2]), image.dtype)
-    tiles = [(y, x) for y in range(0, out.shape[0], tile) for x in range(0, out.shape[1], tile)]
-    for y, x in tqdm(tiles, desc="Upscaling", unit="tile", disable=not progress):
-        # The surroundings that the network sees are computed with a tile, and then cut off.
-        y0, x0 = max(y - halo, 0), max(x - halo, 0)
-        sr = _window(planes, rows[y0 : y + tile + halo], columns[x0 : x + tile + halo]) / top
-        if planes.shape[2] < 3:
-            luma = sr[..., 0] * 255
-            sr[..., 0] += (super_resolve(model, luma) - luma) / 255
-        else:
-            luma = rgb2ycbcr(sr[..., :3])[..., 0]
-            sr[..., :3] = with_luma(sr[..., :3], super_resolve(model, luma) - luma)
-        sr = top * sr[y - y0 :, x - x0 :][:tile, :tile].clip(0, 1)
-        out[y : y + tile, x : x + tile] = sr.round() if image.dtype.kind == "u" else sr
-    return out[..., 0] if image.ndim == 2 else out
+    scale, tile = arrays.check_scale(scale), arrays.check_tile(tile)
+    if model is not None:
+        networks.check(model)
+    several, restore = arrays.unpack(image)
+    model = _default_model() if model is None else model
+    return restore([_enlarge(pixels, scale, model, tile, progress) for pixels in several])
 
 
-def read(path):
-    """Return the pixels of a picture file, upright, as an array that `upscale` takes.
+def upscale_file(source, target, scale, *, model=None, progress=False):
+    """Enlarge a picture file into another, and keep what the format of that one holds.
+
+    `vdsr.formats.table` says which format holds what.
 
     Parameters
     ----------
-    path : path-like
-        At 8 bits a channel, or 16 if grey.
+    source, target : path-like
+        The target's suffix says its format. It appears whole or not at all.
+    scale, model, progress
+        As in `upscale`.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16
+        The pixels that were written.
 
     Raises
     ------
+    TypeError, ValueError
+        As `upscale`; if the target's format is unknown or cannot hold the result, before any work.
     OSError
-        If there is no such file, or it is not a picture.
-    ValueError
-        If it is in CMYK, say.
+        If a file cannot be read or written.
+
+    Warns
+    -----
+    vdsr.pictures.LossWarning
+        For each thing in the source that the target does not keep, before the work.
     """
-    return _pixels(_open(path))
+    scale = arrays.check_scale(scale)
+    picture = pictures.load(source)
+    writer = Writer(picture, target, *sides(picture.pixels.shape, scale))
+    if model is not None:
+        networks.check(model)
+    model = _default_model() if model is None else model
+    larger = _enlarge(picture.pixels, scale, model, 512, progress)
+    writer.write(larger)
+    return larger
+
+
+def sides(shape, scale):
+    """Return height and width of an enlarged picture of some shape."""
+    return tuple(ceil(n * scale) for n in shape[:2])
 
 
 def with_luma(rgb, change):
@@ -128,117 +149,85 @@ def with_luma(rgb, change):
     return rgb + change[..., None] / 219
 
 
-def upscale_file(source, target, scale, *, model=None, progress=False):
-    """Enlarge a picture file into another, keeping its colour profile and EXIF data.
+def window(planes, rows, columns):
+    """Return the part of an enlarged (H, W, C) image that some rows of its two matrices give.
 
     Parameters
     ----------
-    source, target : path-like
-        Files in formats that Pillow knows, at 8 bits a channel, or 16 if grey. The target's
-        suffix says its format. It appears whole or not at all. The tags of a TIFF are
-        lost, but for the colour profile.
-    scale, model, progress
-        As in `upscale`.
+    planes : ndarray, (H, W, C)
+    rows, columns : csr_array
+        Rows of the matrices of `vdsr.imresize.axis_weights` for the two axes.
 
-    Raises
-    ------
-    ValueError
-        If the target's format is unknown or cannot hold such a picture, before any work;
-        for a bad scale.
-    OSError
-        If a file cannot be read or written.
+    Returns
+    -------
+    ndarray of float64, (h, w, C)
     """
-    picture, target = _open(source), Path(target)
-    pixels = _pixels(picture)
-    kind = Image.registered_extensions().get(target.suffix.lower())
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to")
-    # The picture is upright now, and says so.
-    exif = picture.getexif()
-    exif.pop(ExifTags.Base.Orientation, None)
-    kept = {"icc_profile": picture.info.get("icc_profile"), "exif": exif.tobytes()}
-    if kind == "JPEG":
-        kept["quality"] = 95
-    _check(pixels, scale)
-    height, width = (ceil(n * scale) for n in pixels.shape[:2])
+    part = planes[_span(rows), _span(columns)].astype(np.float64)
+    return _product(part, rows[:, _span(rows)], columns[:, _span(columns)])
+
+
+def _enlarge(image, scale, model, tile, progress):
+    """Do what `upscale` does for an array that is right."""
+    height, width = sides(image.shape, scale)
+    planes = image[:, :, None] if image.ndim == 2 else image
+    rows, columns = (
+        axis_weights(n, m, scale) for n, m in zip(image.shape, (height, width), strict=False)
+    )
     try:
-        for shape in ((1, width), (height, 1)):  # formats have their largest sides and depths
-            trial, file = np.zeros((*shape, *pixels.shape[2:]), pixels.dtype), BytesIO()
-            Image.fromarray(trial).save(file, kind, **kept)
-            written = _pixels(Image.open(file))
-            if written.shape[:2] != shape or written.itemsize < trial.itemsize:
-                raise ValueError(f"not {width}×{height} pixels of {8 * trial.itemsize} bits")
-            if _has_alpha(trial) and not _has_alpha(written):
-                raise ValueError("no transparency")
-    except (KeyError, OSError, ValueError) as error:
-        raise ValueError(f"{target.name} cannot hold a picture like {source}: {error}") from None
-    part = target.with_name(f".{target.name}.part")
-    try:
-        part.touch()  # before the work, should the folder be read-only
-        larger = Image.fromarray(upscale(pixels, scale, model=model, progress=progress))
-        larger.save(part, kind, **kept)
-        with Image.open(part) as written:
-            if written.size != larger.size:  # an icon's sizes are few
-                raise ValueError(f"{target.name} cannot hold {width}×{height} pixels")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+        out = np.empty((height, width, planes.shape[2]), image.dtype)
+    except MemoryError:
+        size = height * width * planes.shape[2] * image.itemsize / 2**30
+        raise MemoryError(f"{width}×{height} pixels need {size:.0f} GiB of memory") from None
+    halo = networks.halo(model) if max(height, width) > tile else 0
+    top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
+    planes, alpha = _filled(planes, top)
+    tiles = [(y, x) for y in range(0, height, tile) for x in range(0, width, tile)]
+    for y, x in tqdm(tiles, desc="Upscaling", unit="tile", disable=not progress):
+        # The surroundings that the network sees are computed with a tile, and then cut off.
+        y0, x0 = max(y - halo, 0), max(x - halo, 0)
+        some = rows[y0 : y + tile + halo], columns[x0 : x + tile + halo]
+        seen = window(planes, *some) / top
+        sr = _weighted(planes, top, seen, *some) if alpha else seen
+        if planes.shape[2] < 3:
+            luma = seen[..., 0] * 255
+            sr[..., 0] += (networks.apply(model, luma) - luma) / 255
+        else:
+            luma = rgb2ycbcr(seen[..., :3])[..., 0]
+            sr[..., :3] = with_luma(sr[..., :3], networks.apply(model, luma) - luma)
+        sr = top * sr[y - y0 :, x - x0 :][:tile, :tile].clip(0, 1)
+        out[y : y + tile, x : x + tile] = sr.round() if image.dtype.kind == "u" else sr
+    return out[..., 0] if image.ndim == 2 else out
 
 
-def _check(image, scale, tile=1):
-    """Return the value of white in an image, or raise what `upscale` says."""
-    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise TypeError(f"pixels must be uint8, uint16 or float in [0, 1], got {image.dtype}")
-    channels = image.shape[2] if image.ndim == 3 else 1
-    if image.ndim not in (2, 3) or not 1 <= channels <= 4 or image.size == 0:
-        raise ValueError(f"an image must be (H, W) or (H, W, 1 to 4), got {image.shape}")
-    if not 1 <= scale <= 8:
-        raise ValueError(f"scale must be from 1 to 8, got {scale!r}")
-    if tile < 1:
-        raise ValueError(f"tile must be at least 1 pixel, got {tile!r}")
-    if image.dtype.kind == "u":
-        return np.iinfo(image.dtype).max
-    if not (image.min() >= 0 and image.max() <= 1):  # not so with NaN, either
-        raise ValueError(
-            f"float pixels must be in [0, 1], got {image.min():g} to {image.max():g}; "
-            f"divide them by their white first"
-        )
-    return 1.0
+def _filled(planes, top):
+    """Return an image whose hidden colours are the nearest seen ones, and whether alpha matters."""
+    if planes.shape[2] not in (2, 4) or planes[..., -1].min() == top:
+        return planes, False
+    hidden = planes[..., -1] < _SEEN * top
+    if hidden.any():
+        planes = planes.copy()
+        if hidden.all():
+            planes[..., :-1] = 0
+        else:
+            nearest = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+            planes[..., :-1] = planes[(*nearest,)][..., :-1]
+    return planes, True
 
 
-def _has_alpha(image):
-    return image.ndim == 3 and image.shape[2] in (2, 4)
+def _weighted(planes, top, seen, rows, columns):
+    """Return a part of an enlarged image again, its colours now weighted by their opacity."""
+    part = planes[_span(rows), _span(columns)].astype(np.float64)
+    part = part[..., :-1] * (part[..., -1:] / top)
+    colours = _product(part, rows[:, _span(rows)], columns[:, _span(columns)]) / top
+    opacity = seen[..., -1:]
+    colours = np.divide(colours, opacity, out=seen[..., :-1].copy(), where=opacity > _SEEN)
+    return np.concatenate([colours, opacity], axis=2)
 
 
-def _window(planes, rows, columns):
-    """Return the part of an enlarged (H, W, C) image that some rows of its two matrices give."""
-    y, x = (slice(m.indices.min(), m.indices.max() + 1) for m in (rows, columns))
-    rows, columns = rows[:, y], columns[:, x]
-    window = planes[y, x].astype(np.float64)
-    return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(window, 2, 0)], axis=2)
+def _span(matrix):
+    """Return the columns of a matrix that are not empty, as a slice."""
+    return slice(matrix.indices.min(), matrix.indices.max() + 1)
 
 
-def _open(path):
-    try:
-        picture = ImageOps.exif_transpose(Image.open(path))
-        picture.getexif()  # which fails if anything of it is damaged
-        return picture
-    except UnidentifiedImageError:
-        raise OSError(f"{path} is not a picture in a format that Pillow knows") from None
-    except Image.DecompressionBombError as error:
-        raise OSError(f"{path} is too large for Pillow: {error}") from None
-    except (SyntaxError, struct.error):
-        raise OSError(f"{path} has damaged EXIF data; save it without them first") from None
-
-
-def _pixels(picture):
-    """Return a Pillow image as an array that `upscale` takes."""
-    if picture.mode in ("1", "P", "PA"):  # a palette cannot be interpolated
-        transparent = "transparency" in picture.info or picture.mode == "PA"
-        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if transparent else "RGB")
-    if picture.mode in ("L", "RGB") and "transparency" in picture.info:  # one colour is clear
-        picture = picture.convert(f"{picture.mode}A")
-    if picture.mode not in ("L", "LA", "RGB", "RGBA") and not picture.mode.startswith("I;16"):
-        raise ValueError(f"a {picture.mode} picture is not supported; save it as RGB first")
-    pixels = np.asarray(picture)
-    return pixels.astype(pixels.dtype.newbyteorder("="))
+def _product(part, rows, columns):
+    return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(part, 2, 0)], axis=2)

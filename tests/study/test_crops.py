@@ -66,13 +66,26 @@ def test_worst_crop_is_where_the_network_errs_most(image, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float64"])
 @pytest.mark.parametrize("channels", [np.s_[...], np.s_[..., 0], np.s_[..., :2]])
-def test_enlargements_of_any_picture(image, kind, channels):
+def test_enlargements_of_any_picture(image, brighter, kind, channels):
     top = np.iinfo(kind).max if kind != "float64" else 1
     pixels = (image[channels] / 255 * top).astype(kind)
-    rows = crops.enlargements(pixels, 2.5, side=16)
+    larger = vdsr.upscale(pixels, 2.5, model=brighter)
+    rows = crops.enlargements(pixels, larger, 2.5, side=16)
     assert [*rows.method] == ["bicubic", "VDSR"]
     assert all(crop.shape == (40, 40, 3) and crop.dtype == np.uint8 for crop in rows.crop)
-    assert np.abs(rows.crop[0].astype(float) - rows.crop[1]).mean() < 10
+    seen = pixels / top
+    if seen.shape[-1] == 2:
+        seen = seen[..., :1] * seen[..., 1:] + 1 - seen[..., 1:]
+    wanted = imresize(seen, 2.5).clip(0, 1).reshape(300, 375, -1)[130:170, 167:207] * 255
+    assert np.abs(rows.crop[0] - wanted).max() <= 0.5 + 1e-6
+    assert (rows.crop[1].astype(int) - rows.crop[0] >= -1).all()
+
+
+def test_enlargements_do_not_show_hidden_colours():
+    image = np.zeros((9, 9, 4), np.uint8)
+    image[3:6, 3:6] = 255
+    rows = crops.enlargements(image, image, 1)
+    assert all((crop == 255).all() for crop in rows.crop)
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """Crops side by side: what the methods make of a picture, and what it was."""
 
+from math import ceil
+
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ..data import load_images, luma
 from ..evaluate import score, super_resolve
-from ..imresize import imresize
+from ..imresize import axis_weights
 from ..patches import degrade
-from ..upscale import upscale, with_luma
+from ..upscale import window, with_luma
 
 # What the book shows: image set, image, scale, and crop (left, top, width, height).
 FIGURES = {
@@ -123,40 +125,43 @@ def worst_crop(image, scale, model, side=64):
     return int(left), int(top), side, side
 
 
-def enlargements(image, scale, side=48):
-    """Return the middle of a picture enlarged by interpolation and by the network that ships.
+def enlargements(image, larger, scale, side=48):
+    """Return the middle of a picture enlarged by interpolation and by the network.
 
     Parameters
     ----------
-    image : ndarray
-        Of a kind that `vdsr.upscale` takes.
+    image, larger : ndarray
+        What `vdsr.upscale` was given, and what it returned.
     scale : float
     side : int
-        Of the square that is cut out, in pixels, at most.
+        Of the square of `image` that is shown, in pixels, at most.
 
     Returns
     -------
     pandas.DataFrame
-        As `compare`, without scores.
+        As `compare`, without scores. What is transparent is shown before white.
     """
-    middle = tuple(
-        slice(max(n - side, 0) // 2, max(n - side, 0) // 2 + side) for n in image.shape[:2]
-    )
-    cut = image[middle]
-    top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    sides = zip(image.shape, larger.shape[:2], strict=False)
+    matrices = [axis_weights(n, m, float(scale)) for n, m in sides]
+    shown = [min(ceil(side * scale), n) for n in larger.shape[:2]]
+    starts = [(n - m) // 2 for n, m in zip(larger.shape, shown, strict=False)]
+    middle = tuple(slice(start, start + n) for start, n in zip(starts, shown, strict=True))
+    bicubic = window(_on_white(image), *(m[part] for m, part in zip(matrices, middle, strict=True)))
     rows = []
-    for name, larger in (("bicubic", imresize(cut, scale)), ("VDSR", upscale(cut, scale))):
-        pixels = (
-            (larger / top * 255)
-            .clip(0, 255)
-            .round()
-            .astype(np.uint8)
-            .reshape(*larger.shape[:2], -1)
-        )
-        grey = pixels.shape[2] < 3
-        crop = np.repeat(pixels[..., :1], 3, axis=2) if grey else pixels[..., :3]
+    for name, crop in (("bicubic", bicubic), ("VDSR", _on_white(larger[middle]))):
+        crop = (crop.clip(0, 1) * 255).round().astype(np.uint8)
+        crop = np.repeat(crop, 3, axis=2) if crop.shape[2] == 1 else crop
         rows.append({"method": name, "crop": crop, "psnr": np.nan, "ssim": np.nan})
     return pd.DataFrame(rows)
+
+
+def _on_white(image):
+    """Return what is seen of a picture before white: (H, W, 1 or 3) in [0, 1]."""
+    image = image / (np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.shape[2] in (1, 3):
+        return image
+    return image[..., :-1] * image[..., -1:] + 1 - image[..., -1:]
 
 
 def write_slider(folder, model):

@@ -1,0 +1,116 @@
+"""Networks that `vdsr.upscale` is given: what is wrong with one, and how far it sees."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from .evaluate import super_resolve
+from .model import SRCNN, VDSR, receptive_field
+from .pictures import first_line
+
+# How far a network that is not of this package may see, as half the side of what is tried.
+_SIDES = 65, 129, 257
+
+
+def check(model):
+    """Raise a TypeError or a ValueError for what cannot be a network, or has no numbers in it."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, such as vdsr.load_pretrained() or the model of a "
+            f"finished run, got {model!r}"
+        )
+    for name, weight in [*model.named_parameters(), *model.named_buffers()]:
+        if weight.is_meta:
+            raise ValueError(f"the model's {name} has no values: it is on the device 'meta'")
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise ValueError(
+                f"the model's {name} has NaN or infinite values: its training diverged, or its "
+                f"file is damaged"
+            )
+
+
+def apply(model, luma):
+    """Apply a network as `vdsr.evaluate.super_resolve` does, and say what is wrong with it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    luma : ndarray, (H, W)
+        0 to 255.
+
+    Raises
+    ------
+    ValueError
+        If the network fails, gives another shape, or a value that is not finite.
+    MemoryError
+        If a tile is too large.
+    """
+    sr = _run(model, luma)
+    if not np.isfinite(sr).all():
+        raise ValueError(
+            "the model gives NaN or infinite values: it diverged, or its numbers are too small a "
+            "type for it"
+        )
+    return sr
+
+
+def halo(model):
+    """Return how many pixels away from its place an output of a network depends on.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        One of this package's, or one that is tried.
+
+    Raises
+    ------
+    ValueError
+        If it depends on the whole picture, or on where in it a pixel lies.
+    """
+    if type(model) in (VDSR, SRCNN):
+        return receptive_field(model) // 2
+    # One input that is not a number makes all outputs so that depend on it.
+    for side in _SIDES:
+        luma = np.full((side, side), 127.0)
+        luma[side // 2, side // 2] = np.nan
+        places = np.argwhere(~np.isfinite(_run(model, luma))) - side // 2
+        reach = int(np.abs(places).max(initial=0))
+        if reach < side // 2:
+            break
+    else:
+        raise ValueError(
+            f"the model sees farther than {side // 2} pixels, so that its result would depend on "
+            f"the tiles; a tile as large as the result, tile=100_000, say, leaves it whole"
+        )
+    # Whether it is so, and the result the same wherever a picture is cut.
+    luma = 255 * np.random.default_rng(0).random((2 * reach + 33, 2 * reach + 35))
+    whole, cut = _run(model, luma)[1:, 1:], _run(model, luma[1:, 1:])
+    error = np.abs(whole - cut)[reach:, reach:].max()
+    # Twice as far from the truth as rounding may bring it through tens of layers.
+    if not error <= 100 * _epsilon(model) * max(255, np.abs(whole).max()):
+        raise ValueError(
+            "the model gives a pixel another value where the picture is cut elsewhere, so that its "
+            "result would depend on the tiles; a tile as large as the result, tile=100_000, say, "
+            "leaves it whole"
+        )
+    return reach
+
+
+def _epsilon(model):
+    types = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+    return max((torch.finfo(t).eps for t in types), default=torch.finfo(torch.float32).eps)
+
+
+def _run(model, luma):
+    try:
+        return super_resolve(model, luma)
+    except Exception as error:  # of whatever the network consists of
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error):
+            raise MemoryError(
+                f"the model needs more memory than there is for {luma.shape[1]}×{luma.shape[0]} "
+                f"pixels at once; a smaller tile needs less"
+            ) from error
+        raise ValueError(
+            f"the model fails on a picture of shape (1, 1, {luma.shape[0]}, {luma.shape[1]}): "
+            f"{first_line(error)}"
+        ) from error
