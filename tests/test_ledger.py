@@ -108,7 +108,7 @@ def test_text_of_old_rows_is_not_written_anew(tables):
 def test_tables_are_copies(tables):
     runs, scores = ledger.read()
     runs.loc[:, "seed"] = 77
-    runs.drop(columns="run", inplace=True)
+    del runs["run"]
     scores["psnr"] = 0.0
     again = ledger.read()
     assert [*again[0].seed] == [0, 1, 2]
