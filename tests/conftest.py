@@ -11,6 +11,9 @@ import pytest
 from hypothesis import settings
 from selenium import webdriver
 
+from vdsr import machine
+from vdsr.train import Trainer
+
 ROOT = Path(__file__).parents[1]
 
 settings.register_profile("no deadline", deadline=None)  # the machine may be busy
@@ -42,6 +45,22 @@ def data_dir():
     if not folder or not Path(folder).is_dir():
         pytest.skip("VDSR_DATA_DIR is not set: this test needs the downloaded images")
     return Path(folder)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Keep runs and ledger of the project out of reach; the configs of all trainings begun."""
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", ""))
+    monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
+    trained, fit = [], Trainer.fit
+
+    def counting(self, **options):
+        trained.append(self.config)
+        fit(self, **options)
+
+    monkeypatch.setattr(Trainer, "fit", counting)
+    return trained
 
 
 @pytest.fixture(scope="session")
