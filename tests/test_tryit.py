@@ -180,8 +180,9 @@ def test_what_is_not_a_picture_gets_a_sentence(tryit, tmp_path):
 def test_a_factor_out_of_range_begins_nothing(tryit):
     for factor in ("0.5", "5", ""):
         set_factor(tryit, factor)
-        drop(tryit, "Buy milk.", "notes.txt", "text/plain")
-        assert find(tryit, ".tryit-status").text == ""
+        drop(tryit, "Buy milk.", f"dropped at {factor}.txt", "text/plain")
+        assert not find(tryit, ".tryit-progress").is_displayed()
+        assert "dropped at" not in find(tryit, ".tryit-status").text
     find(tryit, "[data-scale='3']").click()
     assert find(tryit, "[type=number]").get_attribute("value") == "3"
 
