@@ -7,7 +7,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import settings
 from selenium import webdriver
@@ -128,10 +127,3 @@ def launch(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser(launch):
     return launch()
-
-
-@pytest.fixture
-def histories():
-    """Return a function that makes final rows of histories."""
-    columns = ["run", "depth", "seed", "step", "dataset", "scale", "psnr"]
-    return lambda *rows: pd.DataFrame(rows, columns=columns)

@@ -5,6 +5,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+pytestmark = pytest.mark.slow
+
 DRAWN = """
     return [...document.images].every(i => i.complete)
         && [...document.querySelectorAll(".math")].every(m => m.querySelector("mjx-container"))

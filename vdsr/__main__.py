@@ -1,4 +1,4 @@
-"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release``, ``ledger``, …"""
+"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release`` and others."""
 
 import argparse
 import signal
