@@ -17,11 +17,25 @@ SEEDS := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 BIN := .venv/bin
 
+# ONNX Runtime Web: by WebAssembly, and by WebGPU.
+RUNTIME := onnxruntime-web@1.30.0
+RUNTIME_FILES := ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm \
+	ort.webgpu.bundle.min.mjs ort-wasm-simd-threaded.asyncify.wasm
+
 # The quick run goes to _build/; the book shows the recorded ones in results/notebooks/.
+# Without npm or a network the book lacks nothing but what its page Try it computes with.
 book: .venv/installed
+	-if command -v npm >/dev/null; then $(MAKE) --no-print-directory _build/tryit/network.onnx; fi
 	mkdir -p _build/quick
 	$(BIN)/papermill notebooks/ablation_depth.ipynb _build/quick/ablation_depth.ipynb -p preset quick
 	$(BIN)/jupyter-book build book/ -W -n --keep-going
+
+_build/tryit/network.onnx: vdsr/pretrained.safetensors vdsr/export.py Makefile .venv/installed
+	mkdir -p $(@D)
+	npm pack $(RUNTIME) --silent --fetch-retries 0 --pack-destination $(@D)
+	tar -xmzf $(@D)/*.tgz -C $(@D) --strip-components 2 $(addprefix package/dist/,$(RUNTIME_FILES))
+	rm $(@D)/*.tgz
+	$(BIN)/python -m vdsr export $@
 
 test: .venv/installed
 	$(BIN)/python -m pytest -m "not slow"
@@ -54,5 +68,5 @@ clean:
 
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,dev]'
+	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,export,dev]'
 	touch $@

@@ -2,16 +2,24 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import settings
+from selenium import webdriver
 
 ROOT = Path(__file__).parents[1]
 
 settings.register_profile("no deadline", deadline=None)  # the machine may be busy
 settings.load_profile("no deadline")
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
 
 # Runs at the start of the book's build: what a reader's build must do without is out of reach.
 GUARD = """
@@ -37,32 +45,85 @@ def data_dir():
 
 
 @pytest.fixture(scope="session")
-def html(tmp_path_factory):
-    """The book as built by a reader with no torch and no network; any warning is an error."""
+def build_book():
+    """Return a function that builds the book as a reader with no torch and no network would."""
     jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     if jupyter_book is None:
         pytest.skip("jupyter-book is not installed")
-    clone = tmp_path_factory.mktemp("clone")
-    for name in ("book", "results", "vdsr"):
-        ignored = shutil.ignore_patterns("notebooks") if name == "book" else None
-        shutil.copytree(ROOT / name, clone / name, ignore=ignored)
-    shutil.copy(ROOT / "_config.yml", clone)
-    (clone / "guard").mkdir()
-    (clone / "guard" / "sitecustomize.py").write_text(GUARD)
-    build = subprocess.run(
-        [jupyter_book, "build", "book/", "-W", "-n", "--keep-going"],
-        cwd=clone,
-        env=os.environ | {"PYTHONPATH": str(clone / "guard")},
-        capture_output=True,
-        text=True,
-        timeout=300,
+
+    def build(clone, *flags, toc=None, runtime=True):
+        for name in ("book", "results", "vdsr"):
+            ignored = shutil.ignore_patterns("notebooks") if name == "book" else None
+            shutil.copytree(ROOT / name, clone / name, ignore=ignored)
+        shutil.copy(ROOT / "_config.yml", clone)
+        if toc is not None:
+            (clone / "book" / "_toc.yml").write_text(toc)
+        # What make book has fetched for the page Try it.
+        if runtime and (ROOT / "_build" / "tryit").exists():
+            shutil.copytree(ROOT / "_build" / "tryit", clone / "_build" / "tryit")
+        (clone / "guard").mkdir()
+        (clone / "guard" / "sitecustomize.py").write_text(GUARD)
+        build = subprocess.run(
+            [jupyter_book, "build", "book/", *flags],
+            cwd=clone,
+            env=os.environ | {"PYTHONPATH": str(clone / "guard")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert build.returncode == 0, build.stdout + build.stderr
+        return clone / "_build" / "html"
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def html(build_book, tmp_path_factory):
+    """The whole book; any warning is an error."""
+    return build_book(tmp_path_factory.mktemp("clone"), "-W", "-n", "--keep-going")
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    """The address of the built book, served as a web server would."""
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory):
+    """Return a function that starts a Chromium, with some further flags."""
+    chromium, driver = (
+        next(filter(None, map(shutil.which, names)), None)
+        for names in [("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)]
     )
-    assert build.returncode == 0, build.stdout + build.stderr
-    return clone / "_build" / "html"
+    if not (chromium and driver):
+        pytest.skip("no Chromium with its driver is installed")
+    browsers = []
+
+    def start(*flags):
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*FLAGS.split(), *flags):
+            options.add_argument(flag)
+        options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        browsers.append(webdriver.Chrome(options, webdriver.ChromeService(driver)))
+        return browsers[-1]
+
+    yield start
+    for browser in browsers:
+        browser.quit()
 
 
-@pytest.fixture
-def histories():
-    """Return a function that makes final rows of histories."""
-    columns = ["run", "depth", "seed", "step", "dataset", "scale", "psnr"]
-    return lambda *rows: pd.DataFrame(rows, columns=columns)
+@pytest.fixture(scope="session")
+def browser(launch):
+    return launch()

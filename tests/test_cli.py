@@ -86,7 +86,7 @@ def test_study_lists_and_trains_nothing(elsewhere, monkeypatch, capsys):
     seen = calls(monkeypatch, queue, "run", 0)
     monkeypatch.setattr(queue, "rate", lambda: 1.0)
     assert cli.main(["study", "noise", "--preset", "smoke", "--list"]) == 0
-    head, noise, total = capsys.readouterr().out.splitlines()
+    _, noise, total = capsys.readouterr().out.splitlines()
     assert noise.split()[:3] == ["noise", "0", "4"]
     assert "4 missing" in total
     assert not seen

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from vdsr.study import STUDIES, load
 from vdsr.study.evidence import Study
 from vdsr.study.findings import HINTS

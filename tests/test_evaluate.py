@@ -11,7 +11,7 @@ from skimage.io import imsave
 
 from vdsr import SRCNN, VDSR, data, evaluate, load_images, load_matconvnet
 from vdsr.data import luma
-from vdsr.evaluate import border_profile, prepare, similarity
+from vdsr.evaluate import similarity
 from vdsr.patches import degrade
 
 MODULE = sys.modules["vdsr.evaluate"]  # whose name in the package is the function's
@@ -133,28 +133,6 @@ def test_input_is_not_rounded():
     hr, ilr = degrade(image["grey"].astype(float), 2)
     assert np.abs(ilr - ilr.round()).max() > 0.1
     assert hr.shape == (40, 40)
-
-
-def test_border_profile_knows_padding_from_surroundings():
-    """A network that blurs by 3×3 is wrong at the cut's outermost pixel, and nowhere else."""
-    model = VDSR(depth=2, width=1, residual=False)
-    with torch.no_grad():
-        for i, kernel in enumerate((torch.zeros(3, 3), torch.full((3, 3), 1 / 9))):
-            kernel[1, 1] += 1 - kernel.sum()
-            model.layers[2 * i].weight.copy_(kernel[None, None])
-            model.layers[2 * i].bias.zero_()
-    images = {"a": load_images("samples-test")["astronaut"][:96, :120]}
-    profile = border_profile(model, images, 2, width=5)
-    table = profile.pivot(index="distance", columns="method", values="psnr")
-    assert [*table.index] == [0, 1, 2, 3, 4]
-    assert table["zero padding"][0] < table["true surroundings"][0] - 1
-    same = table.loc[1:]
-    assert [*same["zero padding"]] == pytest.approx([*same["true surroundings"]])
-    _, hr, ilr = next(prepare(images, 2))
-    ring = np.ones((48, 60), bool)
-    ring[1:-1, 1:-1] = False
-    error = (ilr.round().clip(0, 255) - hr)[24:72, 30:90][ring]
-    assert table["bicubic"][0] == pytest.approx(10 * np.log10(255**2 / (error**2).mean()))
 
 
 class Returns(torch.nn.Module):

@@ -431,6 +431,32 @@ def test_odd_chunks_of_a_png_and_other_data_are_named(silent, tmp_path):
     assert losses == ["out.jpg does not keep the IPTC data of in.jpg"]
 
 
+def test_what_pillow_passes_over_is_named(silent, tmp_path):
+    def losses(data):
+        (tmp_path / "in").write_bytes(data)
+        target = tmp_path / "out.png"
+        texts = told(partial(upscale_file, tmp_path / "in", target, 1, model=silent))
+        assert all(text.startswith("out.png does not keep the ") for text in texts)
+        return [text[26:-6] for text in texts]
+
+    gif = encoded(noise((), size=(4, 5)), "GIF")
+    at = gif.index(b",", 13 + 3 * 2 ** (1 + gif[10] % 8))
+    icc = b"!\xff\x0bICCRGBG1012\x01x\0"
+    assert losses(gif) == []
+    assert losses(gif[:at] + icc + gif[at:]) == ["colour profile"]
+    jp2 = encoded(noise(size=(4, 5)), "JPEG2000")
+    at = jp2.index(b"jp2c") - 4
+    assert losses(jp2) == []
+    assert losses(jp2[:at] + b"\0\0\0\x18uuid" + b"\1" * 16 + jp2[at:]) == [
+        "data in boxes of their own"
+    ]
+    avif = encoded(noise(size=(4, 5)), "AVIF")
+    assert losses(avif) == []
+    at = avif.index(b"colrnclx") + 8
+    wide = avif[:at] + b"\0\x09\0\x10" + avif[at + 4 :]  # BT.2020, PQ
+    assert losses(wide) == ["wide range of colours"]
+
+
 def test_data_too_long_for_a_format_are_named(silent, tmp_path):
     data = Image.Exif()
     data[ExifTags.Base.Artist] = "x" * 70_000

@@ -3,6 +3,7 @@
 from .config import TrainConfig
 from .data import load_images
 from .evaluate import evaluate
+from .export import export_onnx
 from .imresize import imresize
 from .model import SRCNN, VDSR, from_state_dict, load_matconvnet, receptive_field
 from .runs import Run, train, train_all
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "evaluate",
+    "export_onnx",
     "from_state_dict",
     "imresize",
     "load_images",

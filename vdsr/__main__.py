@@ -1,4 +1,4 @@
-"""Commands: ``vdsr upscale``, ``study``, ``publish``, ``release``, ``ledger`` and ``bench``."""
+"""Commands: ``vdsr upscale``, ``export``, ``study``, ``publish``, ``release`` and others."""
 
 import argparse
 import signal
@@ -7,6 +7,7 @@ import threading
 import warnings
 
 from . import __version__, ledger
+from .export import export_onnx
 from .formats import FORMATS
 from .pictures import LossWarning
 from .upscale import PRETRAINED, upscale_file
@@ -33,6 +34,13 @@ def main(arguments=None):
                          "and 4 (default: 2)")  # fmt: skip
     command.add_argument("--quiet", action="store_true", help="say nothing of losses")
     command = commands.add_parser(
+        "export",
+        help="write the network as ONNX",
+        description="Writes the network that comes with the package as an ONNX file, for programs "
+        "that run without Python. It takes and gives luminance in [0, 1], of any height and width.",
+    )
+    command.add_argument("target", help="file to write: network.onnx, say")
+    command = commands.add_parser(
         "study",
         help="work through the missing runs of the studies and record them in results/",
         description="Trains what is missing, cheap and decisive runs first, and records each run "
@@ -58,7 +66,7 @@ def main(arguments=None):
     before = _end_cleanly()
     try:
         return _run(options)
-    except (OSError, ValueError, MemoryError) as error:
+    except (ImportError, OSError, ValueError, MemoryError) as error:
         print(f"vdsr {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -73,6 +81,9 @@ def _run(options):
     """Run a command; what only some of them need is imported by these alone."""
     if options.command == "upscale":
         return _upscale(options)
+    if options.command == "export":
+        export_onnx(options.target)
+        return 0
     if options.command == "ledger":
         faults = ledger.check()
         print("\n".join(faults) or "The ledger is whole.")

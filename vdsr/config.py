@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields
 from math import cos, pi
 from numbers import Real
 from typing import Literal, get_args
 
-from .data import data_hash
+from .checks import shown
+from .data import data_hash, dataset_name
 from .model import SRCNN, VDSR
 
 # Raised when the training code changes its meaning, lest older runs pass for new ones.
@@ -202,10 +204,12 @@ def _checked(each, value):
         if value not in kinds:
             raise ValueError(f"{each.name} must be one of {kinds}, got {value!r}")
         return value
-    if each.type in (str, bool):
-        if type(value) is not each.type:
-            raise ValueError(f"{each.name} must be of type {each.type.__name__}, got {value!r}")
+    if each.type is bool:
+        if type(value) is not bool:
+            raise ValueError(f"{each.name} must be True or False, got {value!r}")
         return value
+    if each.type is str:
+        return _image_set(each.name, value)
     if kinds and Ellipsis in kinds:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise ValueError(f"{each.name} must be a tuple, got {value!r}")
@@ -226,14 +230,22 @@ def _checked(each, value):
 def _element(name, kind, value):
     """Return an element of a tuple: equal configs are one run, be a scale 2 or 2.0."""
     if kind is str:
-        if not isinstance(value, str):
-            raise ValueError(f"{name} must be names, got {value!r}")
-        return value
+        return _image_set(name, value)
     if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value <= 10**9:
         raise ValueError(f"{name} must be numbers from 1 to 1e+09, got {value!r}")
     if kind is int and value != int(value):
         raise ValueError(f"{name} must be whole numbers, got {value!r}")
     return int(value) if value == int(value) else float(value)
+
+
+def _image_set(name, value):
+    """Return what stands for an image set or a folder in a config."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(
+            f"{name} must be an image set's name or a folder's path, got {shown(value)}; images "
+            f"of your own go into a folder first, as PNG files, say"
+        )
+    return dataset_name(value)
 
 
 def _empty(each):

@@ -21,6 +21,14 @@ _DESCRIBES = {269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, *range(40091, 
 _LAYOUT = {254, 255, *range(256, 260), 262, 263, 266, 273, 274, *range(277, 285), 292, 293, 296,
            297, 317, *range(320, 326), 332, 334, 336, 338, 339, 347, *range(512, 522),
            *range(529, 533), 700, 34675, _EXIF, _GPS}  # fmt: skip
+# What Pillow passes over in the beginning of a file: patterns, and what they show to be there.
+_UNREAD = {
+    "JPEG2000": ((rb"colr\x02", "colour profile"), (rb"uuid|xml ", "data in boxes of their own")),
+    "GIF": ((rb"ICCRGBG1012", "colour profile"),),
+    "BMP": ((rb"^BM.{68}DEBM", "colour profile"),),
+    "AVIF": ((rb"colrnclx(?!\x00[\x01\x02\x05\x06]\x00[\x01\x02\x06\x0d])",
+              "wide range of colours"),),
+}  # fmt: skip
 
 
 @dataclass
@@ -204,12 +212,14 @@ def exif_bytes(tags):
     return exif.tobytes()
 
 
-def read(picture, chunks):
+def read(picture, head, chunks):
     """Return the `Metadata` of a picture that Pillow has loaded from a file.
 
     Parameters
     ----------
     picture : PIL.Image.Image
+    head : bytes
+        The beginning of its file.
     chunks : list of (bytes, bytes)
         Of a PNG, up to its pixels.
     """
@@ -229,6 +239,11 @@ def read(picture, chunks):
     data.gamma = {cid: body for cid, body in chunks if cid in _COLOUR}
     if unknown := sorted({cid.decode("latin-1") for cid, _ in chunks if cid not in _KNOWN}):
         data.lost.append(f"PNG chunks {', '.join(unknown)}")
+    if picture.format == "JPEG2000":
+        head = head.partition(b"\xff\x4f\xff\x51")[0]  # without the pixels
+    for pattern, name in _UNREAD.get(picture.format, ()):
+        if re.search(pattern, head, re.DOTALL):
+            data.lost.append(name)
     return data
 
 

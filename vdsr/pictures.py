@@ -85,12 +85,14 @@ def load(path):
         warnings.simplefilter("always")
         picture = Image.open(file, formats=READ)
         chunks = _png_chunks(path) if picture.format == "PNG" else []
-        bits = _bits(picture, path, chunks)
+        with path.open("rb") as again:  # Pillow is at some place in the other
+            head = again.read(2**20)
+        bits = _bits(picture, head, chunks)
         pixels = _deep(picture, path) if bits > 8 else None
         turn = picture.tag_v2.get(274) if picture.format == "TIFF" else None
         with _muted():
             picture.load()
-        metadata = metadata_.read(picture, chunks)
+        metadata = metadata_.read(picture, head, chunks)
         if turn:  # which Pillow follows itself as it loads a TIFF, and then forgets
             metadata.exif[274] = turn
         upright = picture.format == "TIFF" and pixels is None
@@ -221,7 +223,7 @@ def _png_chunks(path):
     return chunks
 
 
-def _bits(picture, path, chunks):
+def _bits(picture, head, chunks):
     """Return how many bits a channel of an opened picture has."""
     if picture.format == "PNG":
         return dict(chunks)[b"IHDR"][8]
@@ -230,8 +232,6 @@ def _bits(picture, path, chunks):
     if picture.format == "PPM" and isinstance(picture.tile[0][3], tuple):
         white = picture.tile[0][3][-1]
         return white.bit_length() if isinstance(white, int) else 8
-    with path.open("rb") as file:
-        head = file.read(2**20)
     if picture.format == "JPEG2000" and (start := head.find(b"\xff\x4f\xff\x51")) >= 0:
         return (head[start + 42] & 0x7F) + 1
     if picture.format == "AVIF" and (start := head.find(b"av1C")) >= 0:

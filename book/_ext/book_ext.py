@@ -1,13 +1,16 @@
-"""What the book needs beyond Jupyter Book: its notebooks, MathJax offline, comparison sliders."""
+"""What the book needs beyond Jupyter Book: notebooks, MathJax offline, sliders, the page Try it."""
 
+import csv
 import json
 import shutil
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from PIL import Image
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -27,8 +30,33 @@ def copy_notebooks(app, config):
 
 def glue_numbers(app, config):
     """Let {{ name }} in the text stand for a number that was computed from the records."""
-    path = Path(app.srcdir).parent / "results" / "numbers.json"
-    config.myst_substitutions = json.loads(path.read_text())
+    results = Path(app.srcdir).parent / "results"
+    numbers = json.loads((results / "numbers.json").read_text())
+    config.myst_substitutions = numbers | tryit_numbers(results / "tryit.csv")
+
+
+def tryit_numbers(path):
+    """Return what the page Try it says of its own weight and speed."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def middle(column, rows):
+        return median(float(row[column]) for row in rows)
+
+    table = [
+        "| threads | the page | `vdsr.upscale` | the page takes |",
+        "|---|---|---|---|",
+    ]
+    for threads in sorted({row["threads"] for row in rows}, key=int):
+        some = [row for row in rows if row["threads"] == threads]
+        page, package = (middle(f"{who}_seconds", some) for who in ("page", "package"))
+        ratio = median(float(r["page_seconds"]) / float(r["package_seconds"]) for r in some)
+        table.append(f"| {threads} | {page:.0f} s | {package:.0f} s | {ratio:.0f} times as long |")
+    return {
+        "tryit_megabytes": f"{middle('megabytes', rows):.0f}",
+        "tryit_table": "\n".join(table),
+        **{f"tryit_{name}": rows[-1][name] for name in ("cores", "processor", "round")},
+    }
 
 
 def bundle_mathjax(app, exception):
@@ -93,11 +121,60 @@ class Compare(SphinxDirective):
         return nodes.image(uri=self.arguments[argument], alt=alt, classes=[kind, "dark-light"])
 
 
+# Left, top, right and bottom of the sample pictures in what scikit-image brings.
+SAMPLES = {
+    "astronaut": ("astronaut.png", (160, 20, 304, 164)),
+    "cat": ("chelsea.png", (100, 60, 244, 204)),
+    "coffee": ("coffee.png", (200, 100, 344, 244)),
+}
+
+
+class TryIt(SphinxDirective):
+    """The page that enlarges a reader's picture, or, without its runtime, what it lacks."""
+
+    def run(self):
+        if not _runtime(self.env.srcdir).exists():
+            text = (
+                "This copy of the book was built without ONNX Runtime Web, which this page computes"
+                " with. Where npm is installed, make book fetches it, and builds the page whole."
+            )
+            return [nodes.warning("", nodes.paragraph(text=text))]
+        page = Path(self.env.srcdir) / "_tryit" / "app.html"
+        return [nodes.raw("", page.read_text(), format="html")]
+
+
+def _runtime(srcdir):
+    """Return the network that `make book` exports, after it has fetched what runs it, beside it."""
+    return Path(srcdir).parent / "_build" / "tryit" / "network.onnx"
+
+
+def read_tryit_again(app, env, added, changed, removed):
+    """Have the page Try it look for its runtime in each build."""
+    return ["tryit"]
+
+
+def copy_tryit(app, exception):
+    """Copy what only the page Try it loads."""
+    runtime = _runtime(app.srcdir)
+    if exception is None and app.builder.format == "html" and runtime.exists():
+        target = Path(app.outdir) / "_static" / "tryit"
+        for source in (runtime.parent, Path(app.srcdir) / "_tryit"):
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("*.html"), dirs_exist_ok=True
+            )
+        pictures = Path(find_spec("skimage").origin).parent / "data"
+        for name, (file, box) in SAMPLES.items():
+            Image.open(pictures / file).crop(box).save(target / f"{name}.png")
+
+
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml-full.js"
     app.connect("config-inited", copy_notebooks, priority=1)
     app.connect("config-inited", glue_numbers)
     app.connect("html-page-context", drop_thebe)
     app.connect("build-finished", bundle_mathjax)
+    app.connect("env-get-outdated", read_tryit_again)
+    app.connect("build-finished", copy_tryit)
     app.add_directive("compare", Compare)
+    app.add_directive("tryit", TryIt)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -194,10 +194,30 @@ def test_bicubic_is_recorded_or_measured(elsewhere, tmp_path):
     assert bicubic("samples-test", [2]) == {2: measured}
 
 
-def test_bicubic_knows_every_scale_that_was_scored(evidence, row):
-    config = configs.depth("paper")[0]
-    shown = evidence("ablation_depth", [row(config, 37.0, scale=1.5)])
-    assert {*shown.bicubic} == {1.5, 2, 3, 4}
+def test_what_a_shared_run_was_scored_on_for_others_is_left_out(evidence, row):
+    config = configs.depth("paper")[-1]
+    shown = evidence("ablation_depth", [row(config, 37.0, scale=scale) for scale in (1.5, 2)])
+    assert [*shown.rows.scale] == [2]
+    assert {*shown.bicubic} == {2, 3, 4}
+
+
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
+def test_a_page_of_short_runs_lists_the_others_so_far(evidence, row, monkeypatch, name):
+    study = STUDIES[name]
+    made = study.configs("paper")
+    rows = [
+        row(config, 30.0 + place, scale=made[0].eval_scales[-1], dataset=study.images)
+        for place, config in enumerate(made[:-1])
+    ]
+    recorded = evidence(name, rows).histories
+    monkeypatch.setattr(module, "train_all", lambda some, missing: recorded)
+    styled = evidence(name, [], "short").so_far()
+    [psnr] = [styled.data[column] for column in styled.data]
+    assert sorted(psnr) == [30.0 + place for place in range(len(made) - 1)]
+    assert "30.00" in styled.to_html()
+    assert evidence(name, rows, "paper").so_far() is None
+    monkeypatch.setattr(module, "train_all", lambda some, missing: recorded[:0])
+    assert evidence(name, [], "short").so_far() is None
 
 
 # The caption

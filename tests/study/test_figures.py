@@ -176,16 +176,34 @@ def test_speed_points():
     assert (*axis.lines[0].get_xdata(), *axis.lines[0].get_ydata()) == (0.5, 30)
 
 
-def test_nothing_but_a_panel_is_drawn_of_what_is_not_run():
-    """Where a study has no runs, its page shows that, and no error."""
-    nothing = pd.DataFrame(
-        columns=["learning_rate", "network", "epoch", "psnr", "depth", "scale", "train_scales",
-                 "test_scale", "step", "gain", "clipping", "theta", "clipped", "field", "kind"]
-    )  # fmt: skip
-    for draw in (
+NOTHING = pd.DataFrame(
+    columns=["learning_rate", "network", "epoch", "psnr", "depth", "scale", "train_scales",
+             "test_scale", "step", "gain", "clipping", "theta", "clipped", "field", "kind", "name",
+             "tflop", "method", "seconds", "dataset"]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
         figures.depth_curves, figures.residual_curves, figures.clock, figures.clipping_curves,
-        figures.clipped_shares, figures.field_curves,
-        lambda rows: figures.scale_curves(rows, {2: 33.66}),
-        lambda rows: figures.gain_curves(rows, "kind"),
-    ):  # fmt: skip
-        assert draw(nothing).axes
+        figures.clipped_shares, figures.field_curves, figures.speed_points,
+        lambda rows: figures.race_curves(rows, "tflop", "work"),
+    ],
+)  # fmt: skip
+def test_a_page_says_what_is_not_run(draw):
+    [axis] = draw(NOTHING).axes
+    assert [text.get_text() for text in axis.texts] == ["not run"]
+
+
+def test_bicubic_is_drawn_before_anything_is_run():
+    for figure in (figures.scale_curves(NOTHING, {2: 33.66}), figures.gain_curves(NOTHING, "kind")):
+        [axis] = figure.axes
+        assert {*lines(axis)} == {"bicubic"}
+
+
+def test_residual_curves_without_a_run_show_the_paper_alone():
+    figure = figures.residual_curves(NOTHING, paper.table("table1"))
+    assert [{*lines(axis)} for axis in figure.axes] == [
+        {"paper, residual", "paper, non-residual"}
+    ] * 3

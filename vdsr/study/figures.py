@@ -35,6 +35,14 @@ def use_style():
     )
 
 
+def _nothing():
+    """Return a figure that says that there is nothing to be drawn yet."""
+    figure, axis = plt.subplots(figsize=(3.6, 0.6))
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, "not run", ha="center", va="center")
+    return figure
+
+
 def depth_curves(scores, paper=None):
     """Draw PSNR against depth, a panel for each scale.
 
@@ -50,7 +58,10 @@ def depth_curves(scores, paper=None):
     -------
     matplotlib.figure.Figure
     """
-    scales = sorted((paper if scores.empty else scores).scale.unique())
+    shown = scores if paper is None or len(scores) else paper
+    if shown.empty:
+        return _nothing()
+    scales = sorted(shown.scale.unique())
     figure, axes = plt.subplots(
         1, len(scales), figsize=(3.6 * len(scales), 3.4), squeeze=False, layout="constrained"
     )
@@ -109,6 +120,8 @@ def clipping_curves(scores):
     -------
     matplotlib.figure.Figure
     """
+    if scores.empty:
+        return _nothing()
     names = scores.clipping + ", θ = " + scores.theta.map("{:g}".format)
     scores = scores.assign(kind=names.where(scores.clipping != "none", "none"))
     grid = sns.relplot(
@@ -164,6 +177,8 @@ def race_curves(scores, work, label):
     -------
     matplotlib.figure.Figure
     """
+    if scores.empty:
+        return _nothing()
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
     means = scores.groupby(["name", "step"], sort=False)[[work, "psnr"]].mean().reset_index()
     for (name, line), colour, marker in zip(
@@ -192,6 +207,8 @@ def clock(scores, lengths=None):
     -------
     matplotlib.figure.Figure
     """
+    if scores.empty:
+        return _nothing()
     figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
     rates = sorted(scores.learning_rate.unique(), reverse=True)
     for rate, colour, marker in zip(rates, COLOURS, "osD", strict=False):
@@ -224,6 +241,8 @@ def clipped_shares(scores):
     matplotlib.figure.Figure
     """
     rows = scores[scores.clipped.notna() & (scores.clipping != "none")]
+    if rows.empty:
+        return _nothing()
     rows = rows.assign(
         kind=rows.clipping + ", θ = " + rows.theta.map("{:g}".format), percent=100 * rows.clipped
     )
@@ -323,6 +342,8 @@ def speed_points(table):
     -------
     matplotlib.figure.Figure
     """
+    if table.empty:
+        return _nothing()
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for row, colour, marker in zip(table.itertuples(), COLOURS, "osD^vP", strict=False):
         axis.plot(row.seconds, row.psnr, marker, color=colour, label=row.method, ms=9)
@@ -375,7 +396,10 @@ def residual_curves(scores, paper=None):
     -------
     matplotlib.figure.Figure
     """
-    rates = sorted((paper if scores.empty else scores).learning_rate.unique(), reverse=True)
+    shown = scores if paper is None or len(scores) else paper
+    if shown.empty:
+        return _nothing()
+    rates = sorted(shown.learning_rate.unique(), reverse=True)
     figure, axes = plt.subplots(
         1, len(rates), figsize=(3.6 * len(rates), 3.4), sharey=True, squeeze=False,
         layout="constrained",
@@ -470,6 +494,8 @@ def field_curves(scores):
     -------
     matplotlib.figure.Figure
     """
+    if scores.empty:
+        return _nothing()
     grid = sns.relplot(
         scores, x="field", y="psnr", hue="depth", style="depth", col="scale", kind="line",
         markers=True, errorbar="sd", err_style="bars", palette=COLOURS[: scores.depth.nunique()],

@@ -1,0 +1,168 @@
+// MATLAB's bicubic interpolation, and what the network's change of luminance does to a pixel:
+// what vdsr/imresize.py and vdsr/upscale.py do, for factors of 1 and more.
+
+const SEEN = 1 / 510; // an opacity below half a level is none
+const REACH = 24; // what the network sees, and what interpolation adds
+
+/** Keys' cubic convolution kernel with a = -0.5. */
+function cubic(x) {
+  x = Math.abs(x);
+  if (x <= 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
+}
+
+/**
+ * The weights that give some pixels of an enlarged axis.
+ *
+ * @param {number} length - of the axis, in pixels, before it is enlarged
+ * @param {number} scale - factor, at least 1
+ * @param {number} from - first pixel of the enlarged axis
+ * @param {number} to - the one after the last
+ * @returns {{start: number, end: number, index: Int32Array, weight: Float64Array}} which source
+ *   pixels are needed, and for each enlarged pixel four places among them with their weights
+ */
+export function axisWeights(length, scale, from, to) {
+  const index = new Int32Array(4 * (to - from));
+  const weight = new Float64Array(index.length);
+  for (let i = from; i < to; i++) {
+    const centre = (i + 0.5) / scale - 0.5; // in source pixels
+    const first = Math.floor(centre) - 1;
+    const taps = [0, 1, 2, 3].map((k) => cubic(centre - first - k));
+    const sum = taps[0] + taps[1] + taps[2] + taps[3];
+    for (let k = 0; k < 4; k++) {
+      // Mirrored at the border: 0 1 ... n-1 n-1 ... 1 0, repeated.
+      const place = (first + k + 2 * length) % (2 * length);
+      index[4 * (i - from) + k] = place < length ? place : 2 * length - 1 - place;
+      weight[4 * (i - from) + k] = taps[k] / sum;
+    }
+  }
+  const start = index.reduce((a, b) => Math.min(a, b));
+  const end = index.reduce((a, b) => Math.max(a, b)) + 1;
+  return { start, end, index: index.map((place) => place - start), weight };
+}
+
+/** Enlarge one plane, row after row, of `width` columns. */
+function resize(plane, width, rows, columns) {
+  const height = rows.index.length / 4;
+  const tall = new Float64Array(height * width);
+  for (let y = 0; y < height; y++) {
+    for (let k = 4 * y; k < 4 * y + 4; k++) {
+      const weight = rows.weight[k];
+      const source = rows.index[k] * width;
+      for (let x = 0; x < width; x++) tall[y * width + x] += weight * plane[source + x];
+    }
+  }
+  const wide = columns.index.length / 4;
+  const out = new Float64Array(height * wide);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < wide; x++) {
+      let sum = 0;
+      for (let k = 4 * x; k < 4 * x + 4; k++) {
+        sum += columns.weight[k] * tall[y * width + columns.index[k]];
+      }
+      out[y * wide + x] = sum;
+    }
+  }
+  return out;
+}
+
+/**
+ * Give hidden pixels the colour of the nearest one that is seen, for the network to be shown.
+ *
+ * @param {Uint8ClampedArray} pixels - RGBA, changed in place
+ * @param {number} width
+ * @param {number} height
+ */
+export function fillHidden(pixels, width, height) {
+  const seen = (i) => pixels[4 * i + 3] > 0;
+  // The nearest seen row of each pixel's column, the upper one of two; NONE if there is none.
+  const NONE = -1e9;
+  const nearest = new Int32Array(width * height);
+  for (let x = 0; x < width; x++) {
+    for (let y = 0, last = NONE; y < height; y++) {
+      if (seen(y * width + x)) last = y;
+      nearest[y * width + x] = last;
+    }
+    for (let y = height - 1, last = NONE; y >= 0; y--) {
+      const i = y * width + x;
+      if (seen(i)) last = y;
+      if (last !== NONE && last - y < y - nearest[i]) nearest[i] = last;
+    }
+  }
+  for (let i = 0; i < nearest.length; i++) {
+    if (seen(i)) continue;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    let [best, from] = [Infinity, -1];
+    // What is farther from a seen pixel than the network looks decides nothing that is seen.
+    for (let d = 0; d <= REACH && d * d <= best; d++) {
+      for (const column of [x - d, x + d]) {
+        if (column < 0 || column >= width) continue;
+        const row = nearest[y * width + column];
+        const distance = row === NONE ? Infinity : d * d + (row - y) ** 2;
+        const place = row * width + column;
+        if (distance < best || (distance === best && column < from % width)) {
+          [best, from] = [distance, place];
+        }
+      }
+    }
+    for (let c = 0; c < 3; c++) pixels[4 * i + c] = from < 0 ? 0 : pixels[4 * from + c];
+  }
+}
+
+/**
+ * Enlarge part of a picture by interpolation.
+ *
+ * @param {Uint8ClampedArray} pixels - RGBA of the source pixels that `rows` and `columns` need;
+ *   hidden ones filled
+ * @param {{grey: boolean, alpha: boolean}} kind - of the picture
+ * @param rows - from axisWeights
+ * @param columns - from axisWeights
+ * @returns {{colour: Float64Array[], alpha: ?Float64Array, shown: Float64Array[]}} planes, 0 to 1
+ *   but for overshoot; `shown` is what the network is to see
+ */
+export function interpolate(pixels, kind, rows, columns) {
+  const width = columns.end - columns.start;
+  const source = new Float64Array(width * (rows.end - rows.start));
+  const plane = (value) => resize(source.map((_, i) => value(4 * i)), width, rows, columns);
+  const channels = kind.grey ? [0] : [0, 1, 2];
+  const shown = channels.map((c) => plane((i) => pixels[i + c] / 255));
+  if (!kind.alpha) return { colour: shown, alpha: null, shown };
+  const alpha = plane((i) => pixels[i + 3] / 255);
+  const colour = channels.map((c, k) => {
+    // A colour counts as much as it is opaque.
+    const weighted = plane((i) => (pixels[i + c] * pixels[i + 3]) / 65025);
+    return weighted.map((value, i) => (alpha[i] > SEEN ? value / alpha[i] : shown[k][i]));
+  });
+  return { colour, alpha, shown };
+}
+
+/** The network's input: grey itself, or the Y of MATLAB's YCbCr over 255; both in [0, 1]. */
+export function luminance({ shown }) {
+  if (shown.length === 1) return Float32Array.from(shown[0]);
+  const [r, g, b] = shown;
+  return Float32Array.from(r, (_, i) => (16 + 65.481 * r[i] + 128.553 * g[i] + 24.966 * b[i]) / 255);
+}
+
+/**
+ * Turn planes into RGBA of 8 bits.
+ *
+ * @param planes - from interpolate
+ * @param {number} width - of the planes
+ * @param {{x: number, y: number, width: number, height: number}} part - of them that is wanted
+ * @param {?Float32Array} change - of the luminance, by the network
+ */
+export function toPixels({ colour, alpha }, width, part, change = null) {
+  const grey = colour.length === 1;
+  const gain = grey ? 1 : 255 / 219; // Y of white less Y of black is 219 of 255
+  const out = new Uint8ClampedArray(4 * part.width * part.height); // rounds as numpy does
+  for (let y = 0; y < part.height; y++) {
+    for (let x = 0; x < part.width; x++) {
+      const from = (part.y + y) * width + part.x + x;
+      const to = 4 * (y * part.width + x);
+      const more = change ? gain * change[from] : 0;
+      for (let c = 0; c < 3; c++) out[to + c] = 255 * (colour[grey ? 0 : c][from] + more);
+      out[to + 3] = alpha ? 255 * alpha[from] : 255;
+    }
+  }
+  return out;
+}

@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from vdsr import SRCNN, VDSR, export_onnx, load_pretrained
+from vdsr.__main__ import main
+from vdsr.model import init_
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+RNG = np.random.default_rng(0)
+NETWORKS = {
+    "shipped": load_pretrained,
+    "dilated": lambda: VDSR(depth=4, width=8, dilation=3),
+    "no shortcut": lambda: VDSR(depth=3, width=5, residual=False),
+    "no biases": lambda: VDSR(depth=3, width=4, bias=False),
+    "shallowest": lambda: VDSR(depth=2, width=1),
+}
+
+
+def run(path, ilr):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [sr] = session.run(["sr"], {"ilr": ilr})
+    return sr
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_agrees_with_pytorch_at_any_size(tmp_path, name):
+    model = NETWORKS[name]()
+    if name != "shipped":
+        init_(model, last_scale=0.5, generator=torch.Generator().manual_seed(0))
+        for conv in model.layers[::2] if name != "no biases" else ():
+            torch.nn.init.normal_(conv.bias, std=0.1)  # or a lost bias would not be seen
+    export_onnx(tmp_path / "network.onnx", model=model)
+    for shape in [(1, 1, 48, 64), (1, 1, 37, 5), (3, 1, 9, 21)]:
+        ilr = RNG.random(shape, dtype=np.float32)
+        with torch.inference_mode():
+            wanted = model(torch.from_numpy(ilr)).numpy()
+        assert np.abs(wanted - ilr).max() > 1e-2  # the network does something
+        np.testing.assert_allclose(run(tmp_path / "network.onnx", ilr), wanted, rtol=0, atol=1e-4)
+
+
+def test_shell_writes_the_shipped_network(tmp_path):
+    assert main(["export", str(tmp_path / "network.onnx")]) == 0
+    export_onnx(tmp_path / "same.onnx")
+    written = (tmp_path / "network.onnx").read_bytes()
+    assert written == (tmp_path / "same.onnx").read_bytes()
+    parameters = sum(p.numel() for p in load_pretrained().parameters())
+    assert len(written) - 4 * parameters < 10_000
+    assert {p.name for p in tmp_path.iterdir()} == {"network.onnx", "same.onnx"}
+
+
+def test_what_cannot_be_written_is_named(tmp_path, capsys):
+    with pytest.raises(TypeError, match="only a VDSR can be exported, got SRCNN"):
+        export_onnx(tmp_path / "network.onnx", model=SRCNN())
+    (tmp_path / "folder.onnx").mkdir()
+    assert main(["export", str(tmp_path / "folder.onnx")]) == 1
+    assert "vdsr export: " in capsys.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"folder.onnx"}
+
+
+def test_without_onnx_the_remedy_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", str(tmp_path / "network.onnx")]) == 1
+    assert "pip install onnx" in capsys.readouterr().err
+
+
+def test_importing_the_package_needs_no_onnx():
+    code = "import sys, vdsr, vdsr.__main__; assert 'onnx' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,78 @@
+"""The network as an ONNX file, for programs that run without PyTorch."""
+
+from torch import nn
+
+from .files import replacing
+from .model import VDSR
+from .upscale import load_pretrained
+
+# Old enough for every ONNX Runtime since 1.12, of 2022, in whatever language it is called.
+OPSET, IR_VERSION = 17, 8
+
+
+def export_onnx(path, *, model=None):
+    """Write a network as ONNX, for pictures of any height and width.
+
+    The file's input ``ilr`` is the interpolated luminance in [0, 1], float32 of shape
+    (batch, 1, height, width), and its output ``sr`` the super-resolved one, alike.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write, ``network.onnx``, say. It appears whole or not at all.
+    model : VDSR, optional
+        By default the one that `load_pretrained` returns.
+
+    Raises
+    ------
+    ImportError
+        If the package onnx is not installed.
+    TypeError
+        If `model` is not a VDSR.
+    OSError
+        If the file cannot be written.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ImportError(
+            "export_onnx needs the package onnx, which `pip install onnx` brings"
+        ) from None
+    model = load_pretrained() if model is None else model
+    if not isinstance(model, VDSR):
+        raise TypeError(f"only a VDSR can be exported, got {type(model).__name__}")
+
+    nodes, weights = [], []
+    last = "ilr"
+    for i, layer in enumerate(model.layers):
+        inputs, settings = [last], {}
+        if isinstance(layer, nn.Conv2d):
+            for name, tensor in layer.named_parameters():
+                inputs.append(f"layers.{i}.{name}")
+                array = tensor.detach().float().cpu().numpy()
+                weights.append(onnx.numpy_helper.from_array(array, inputs[-1]))
+            settings = {"dilations": layer.dilation, "pads": 2 * layer.padding}
+        last = f"layers.{i}"
+        kind = "Conv" if isinstance(layer, nn.Conv2d) else "Relu"
+        nodes.append(onnx.helper.make_node(kind, inputs, [last], **settings))
+    if model.residual:
+        nodes.append(onnx.helper.make_node("Add", ["ilr", last], ["sr"]))
+    else:
+        nodes[-1].output[0] = "sr"
+    ends = [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.TensorProto.FLOAT, ["batch", 1, "height", "width"]
+        )
+        for name in ("ilr", "sr")
+    ]
+    graph = onnx.helper.make_graph(nodes, "VDSR", ends[:1], ends[1:], weights)
+    file = onnx.helper.make_model(
+        graph,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="vdsr",
+        doc_string="VDSR (Kim et al. 2016): interpolated to super-resolved luminance, in [0, 1]",
+    )
+    onnx.checker.check_model(file, full_check=True)
+    with replacing(path) as part:
+        part.write_bytes(file.SerializeToString())
