@@ -77,7 +77,7 @@ def _upscale(options):
             upscale_file(
                 options.source, options.output, options.scale, progress=sys.stderr.isatty()
             )
-        except (OSError, ValueError, MemoryError) as error:
+        except (OSError, TypeError, ValueError, MemoryError) as error:
             print(f"vdsr upscale: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
