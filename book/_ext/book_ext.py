@@ -47,7 +47,8 @@ def tryit_numbers(path):
             median(float(row[f"{who}_processor_seconds"]) for row in some)
             for who in ("page", "package")
         )
-        table.append(f"| {threads} | {page:.0f} s | {package:.0f} s | {page / package:.1f} times as long |")
+        ratio = f"{page / package:.1f} times as long"
+        table.append(f"| {threads} | {page:.0f} s | {package:.0f} s | {ratio} |")
     return {
         "tryit_table": "\n".join(table),
         "tryit_megabytes": f"{float(rows[0]['megabytes']):.0f}",
