@@ -8,6 +8,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from vdsr import imresize, load_images, upscale
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 PHOTO = load_images("samples-test")["astronaut"]
 
@@ -118,7 +120,6 @@ def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
     assert np.abs(saved - wanted).max() <= 1
 
 
-@pytest.mark.slow
 def test_a_gpu_gives_the_same(launch, page, tmp_path):
     browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
     # The page takes no GPU that is only imitated on the processor, and here no other is wanted.
@@ -226,7 +227,6 @@ def test_the_books_pictures_and_the_slider(tryit):
     assert (width, height) == (144, 144)
 
 
-@pytest.mark.slow
 def test_twelve_megapixels_leave_the_page_alive(tryit, tmp_path):
     ramp = np.add.outer(np.arange(3000), np.arange(4000)) % 256
     Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "camera.png")
