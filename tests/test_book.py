@@ -67,7 +67,8 @@ def test_no_placeholder_is_left_in_the_text(html):
 def test_every_number_in_the_text_is_computed_and_every_computed_one_is_used():
     texts = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
     used = {name for path in texts for name in re.findall(r"{{ (\w+) }}", path.read_text())}
-    assert used == {*publish.numbers()}
+    # The page Try it has numbers of its own, which the book's extension computes.
+    assert {name for name in used if not name.startswith("tryit_")} == {*publish.numbers()}
 
 
 def test_the_table_of_contents_leads_to_every_notebook():
