@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from selenium import webdriver
+from skimage.io import imsave
+
+from vdsr import TrainConfig, load_images, machine
+from vdsr.train import Trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +48,22 @@ def data_dir():
     return Path(folder)
 
 
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Keep runs and ledger of the project out of reach; the configs of all trainings begun."""
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", ""))
+    monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
+    trained, fit = [], Trainer.fit
+
+    def counting(self, **options):
+        trained.append(self.config)
+        fit(self, **options)
+
+    monkeypatch.setattr(Trainer, "fit", counting)
+    return trained
+
+
 @pytest.fixture(scope="session")
 def build_book():
     """Return a function that builds the book as a reader with no torch and no network would."""
@@ -75,6 +95,23 @@ def build_book():
         return clone / "_build" / "html"
 
     return build
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A folder with one small grey picture, of 18 patches at ×2 and ×3."""
+    folder = tmp_path_factory.mktemp("pictures")
+    imsave(folder / "astronaut.png", load_images("samples-test")["astronaut"][:130, 150:280, 0])
+    return str(folder)
+
+
+@pytest.fixture
+def tiny(folder):
+    """A run of two epochs, of six steps each, scored after each of them at ×2."""
+    return TrainConfig(
+        depth=3, width=4, epochs=2, decay_epochs=1, train_set=folder, scales=(2, 3), batch_size=3,
+        eval_sets=(folder,), eval_scales=(2,),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

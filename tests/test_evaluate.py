@@ -116,16 +116,61 @@ def test_untrained_network_and_fractional_scale():
     )
 
 
-def test_gpus_keep_cudnn_and_leave_tf32():
+def precisions():
+    """Return how torch may round the factors of float32 products, of convolutions and others."""
+    backends = torch.backends
+    products = (
+        backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul
+    )  # fmt: skip
+    return [product.fp32_precision for product in products]
+
+
+CHOICES = {
+    "nothing": lambda b: None,
+    "all tf32": lambda b: setattr(b, "fp32_precision", "tf32"),
+    "all bf16": lambda b: setattr(b, "fp32_precision", "bf16"),
+    "all ieee": lambda b: setattr(b, "fp32_precision", "ieee"),
+    "convolutions ieee": lambda b: setattr(b.cudnn.conv, "fp32_precision", "ieee"),
+    "convolutions bf16 on CPUs": lambda b: setattr(b.mkldnn.conv, "fp32_precision", "bf16"),
+    "older, convolutions": lambda b: setattr(b.cudnn, "allow_tf32", False),
+    "older, products": lambda b: torch.set_float32_matmul_precision("high"),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_float32_is_not_rounded_whatever_the_caller_chose(choice):
     seen = []
 
     class Look(VDSR):
         def forward(self, x):
-            seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+            seen.append((*precisions(), torch.backends.cudnn.benchmark))
             return super().forward(x)
 
-    evaluate(Look(2, 1), "samples-test", 2)
-    assert set(seen) == {(True, False)}
+    model = Look(3, 8)
+    image = {"chelsea": load_images("samples-test")["chelsea"][:60, :60]}
+    expected = evaluate(model, image, 2).psnr[0]
+    backends = torch.backends
+    backends.cudnn.benchmark = True
+    try:
+        with warnings.catch_warnings():  # torch 2.9 to 2.11 warned of its older interface
+            warnings.simplefilter("ignore")
+            CHOICES[choice](backends)
+        before = precisions()
+        assert evaluate(model, image, 2).psnr[0] == expected
+        assert precisions() == before
+        assert {*seen[-1][:-1]} <= {"ieee", "none"}
+        assert seen[-1][-1]  # the caller's
+    finally:
+        backends.fp32_precision = "none"
+        for product in (backends.mkldnn.conv, backends.mkldnn.matmul, backends.cuda.matmul):
+            product.fp32_precision = "none"
+        backends.cudnn.conv.fp32_precision = "tf32"  # as torch starts
+        backends.cudnn.rnn.fp32_precision = "tf32"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            backends.cudnn.allow_tf32 = True
+            torch.set_float32_matmul_precision("highest")
+        backends.cudnn.benchmark = False
 
 
 def test_input_is_not_rounded():

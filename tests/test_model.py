@@ -4,8 +4,8 @@ import torch
 from scipy.io import savemat
 from torch import nn
 
-from vdsr import SRCNN, VDSR, data, load_matconvnet, receptive_field
-from vdsr.model import field_sides, gradient_field, init_, layer_magnitudes
+from vdsr import SRCNN, VDSR, data, from_state_dict, load_matconvnet, receptive_field
+from vdsr.model import convolutions, init_, step_operations
 
 
 def count(model):
@@ -20,6 +20,29 @@ def test_the_papers_network():
     assert sum(isinstance(m, nn.ReLU) for m in model.layers) == 19
     assert isinstance(model.layers[-1], nn.Conv2d)
     assert model(torch.zeros(2, 1, 5, 7)).shape == (2, 1, 5, 7)
+
+
+def test_without_biases_it_is_most_public_codes():
+    model = VDSR(bias=False)
+    assert count(model) == 664_704
+    assert all(conv.bias is None for conv in convolutions(model))
+    init_(model)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_last_convolution_is_float32_under_autocast(residual):
+    """Of an image in [0, 1], bf16 keeps fewer than 256 grey levels."""
+    model = VDSR(4, 16, residual=residual)
+    init_(model, generator=torch.Generator().manual_seed(0))
+    kinds = []
+    for conv in convolutions(model):
+        conv.register_forward_hook(lambda module, inputs, out: kinds.append(out.dtype))
+    x = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(x)
+    assert kinds == [torch.bfloat16] * 3 + [torch.float32]
+    assert out.dtype == torch.float32
+    assert (out != out.bfloat16().float()).float().mean() > 0.9
 
 
 @pytest.mark.parametrize(("middle", "weights", "field"), [(1, 8_032, 13), (5, 57_184, 17)])
@@ -64,23 +87,6 @@ def test_srcnns_initialisation():
     assert model.layers[4].weight.std().item() == pytest.approx(0.001, rel=0.05)
 
 
-def test_layer_magnitudes():
-    """He's rules keep the signal's, and the gradient's, size; a small normal lets both fade."""
-    hr, ilr = torch.rand(2, 4, 1, 20, 20, generator=torch.Generator().manual_seed(1))
-    sizes = {}
-    for mode in ("fan_in", "normal"):
-        model = VDSR(8, 32)
-        init_(model, mode=mode, generator=torch.Generator().manual_seed(0))
-        sizes[mode] = layer_magnitudes(model, ilr, hr)
-        signal, gradient = sizes[mode]
-        out = model(ilr)
-        assert signal[-1] == pytest.approx((out - ilr).square().mean().sqrt().item(), rel=1e-4)
-        assert gradient[-1] == pytest.approx((hr - out).square().mean().sqrt().item(), rel=1e-4)
-        assert len(signal) == len(gradient) == 8
-    assert 0.2 < sizes["fan_in"][0][6] / sizes["fan_in"][0][0] < 5
-    assert sizes["normal"][0][6] < 1e-6 * sizes["normal"][0][0]
-
-
 @pytest.mark.parametrize("depth", [2, 5, 20])
 def test_receptive_field_is_what_a_pixel_sees(depth):
     assert receptive_field(depth) == receptive_field(VDSR(depth, 2)) == 2 * depth + 1
@@ -99,26 +105,19 @@ def test_dilation_widens_the_field_of_the_same_weights():
     assert receptive_field(model) == receptive_field(5, dilation=3) == 1 + 2 * 2 + 3 * 2 * 3
 
 
-@pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize(("depth", "dilation"), [(2, 1), (6, 1), (5, 2)])
-def test_gradient_field_measures_the_receptive_field(depth, dilation, residual):
-    model = VDSR(depth, 8, residual, dilation)
-    init_(model, generator=torch.Generator().manual_seed(0))
-    ilr = torch.rand(4, 1, 25, 25, generator=torch.Generator().manual_seed(1))
-    field = gradient_field(model, ilr)
-    assert field.shape == (25, 25)
-    assert field.max() == 1
-    theoretical, effective = field_sides(field)
-    assert theoretical == receptive_field(model)
-    assert 1 < effective <= theoretical
-
-
-def test_field_sides_by_hand():
-    field = np.zeros((7, 7))
-    field[3, 3], field[2, 2], field[3, 5] = 8.0, 1.5, 0.5
-    assert field_sides(field) == (5, 3)
-    field[3, 3] = 100
-    assert field_sides(field) == (5, 1)
+def test_step_operations_by_hand():
+    """Two for each weight and output pixel, forward and for both gradients but the image's."""
+    layers = [9 * 4, 9 * 4 * 4, 9 * 4]
+    expected = 2 * 5 * 11 * 11 * (3 * sum(layers) - layers[0])
+    assert step_operations(VDSR(3, 4), batch=5, side=11) == expected
+    assert step_operations(VDSR(3, 4, bias=False, dilation=2), batch=5, side=11) == expected
+    # SRCNN pads nothing in training: 33 pixels become 25, 25 and 21.
+    layers = [81 * 64 * 25**2, 64 * 32 * 25**2, 25 * 32 * 21**2]
+    assert step_operations(SRCNN(), batch=7, side=33) == 2 * 7 * (3 * sum(layers) - layers[0])
+    model = VDSR()
+    assert step_operations(model, 64, 41) == 2 * 64 * 41**2 * (3 * 664_704 - 576)
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_hooks for m in model.modules())
 
 
 @pytest.mark.parametrize("sizes", [{"depth": 1}, {"width": 0}, {"dilation": 0}])
@@ -150,3 +149,88 @@ def test_not_a_network(tmp_path):
     savemat(tmp_path / "net.mat", {"other": 1})
     with pytest.raises(ValueError, match=r"net\.mat does not hold a MatConvNet VDSR"):
         load_matconvnet(tmp_path / "net.mat")
+
+
+def public(depth, width, bias, prefix=""):
+    """Return a state dict as most public code writes it."""
+    generator = torch.Generator().manual_seed(0)
+    names = ["input", *(f"residual_layer.{i}.conv" for i in range(depth - 2)), "output"]
+    channels = [1, *[width] * (depth - 1), 1]
+    tensors = {}
+    for name, a, b in zip(names, channels, channels[1:], strict=False):
+        tensors[f"{prefix}{name}.weight"] = torch.randn(b, a, 3, 3, generator=generator) / 3
+        if bias:
+            tensors[f"{prefix}{name}.bias"] = torch.randn(b, generator=generator)
+    return tensors
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("depth", [2, 3, 13])
+def test_public_weights_give_what_a_stack_of_convolutions_gives(depth, bias, prefix):
+    tensors = public(depth, 6, bias, prefix)
+    model = from_state_dict(tensors)
+    assert not model.training
+    ilr = torch.rand(2, 1, 9, 14, generator=torch.Generator().manual_seed(1))
+    kernels = [t for name, t in tensors.items() if name.endswith("weight")]
+    biases = [t for name, t in tensors.items() if name.endswith("bias")] or [None] * depth
+    x = ilr
+    for i, (kernel, b) in enumerate(zip(kernels, biases, strict=True)):
+        x = nn.functional.conv2d(x if i == 0 else x.relu(), kernel, b, padding=1)
+    assert torch.allclose(model(ilr), ilr + x, rtol=1e-5, atol=1e-5 * x.abs().max().item())
+
+
+def test_public_weights_of_the_papers_size():
+    model = from_state_dict(public(20, 64, bias=False))
+    assert (count(model), receptive_field(model)) == (664_704, 41)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_own_weights_come_back(bias):
+    model = VDSR(4, 5, bias=bias)
+    again = from_state_dict(model.state_dict())
+    assert again.state_dict().keys() == model.state_dict().keys()
+    x = torch.rand(1, 1, 8, 8)
+    assert torch.equal(again(x), model(x))
+    doubled = {f"module.{k}": v.double() for k, v in model.state_dict().items()}
+    assert torch.equal(from_state_dict(doubled)(x), model(x))
+    kept = again.layers[0].weight.clone()
+    model.layers[0].weight.data.zero_()
+    assert torch.equal(again.layers[0].weight, kept)  # a copy
+
+
+def test_a_file_of_torchs_is_read_without_unpickling_code(tmp_path):
+    torch.save(public(4, 3, bias=False), tmp_path / "net.pth")
+    tensors = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert count(from_state_dict(tensors)) == 9 * (3 + 9 + 9 + 3)
+
+
+def broken(change):
+    tensors = public(4, 3, bias=True)
+    change(tensors)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        None, "net.pth", [], {}, {"state_dict": public(4, 3, True)}, {1: torch.zeros(1)},
+        VDSR(3, 2), {"weight": torch.zeros(2)}, nn.Linear(2, 2).state_dict(),
+        SRCNN().state_dict(),
+        broken(lambda t: t.pop("residual_layer.0.conv.weight")),
+        broken(lambda t: t.pop("residual_layer.1.conv.bias")),
+        broken(lambda t: t.pop("output.weight")),
+        broken(lambda t: t.update({"extra.weight": torch.zeros(3, 3, 3, 3)})),
+        broken(lambda t: t.update({"input.weight": torch.zeros(3, 3, 3, 3)})),
+        broken(lambda t: t.update({"input.weight": torch.zeros(3, 1, 5, 5)})),
+        broken(lambda t: t.update({"output.weight": torch.zeros(1, 3, 3)})),
+        broken(lambda t: t.update({"output.bias": [0.0]})),
+        broken(lambda t: t.update({"output.bias": torch.tensor([1])})),
+        broken(lambda t: t.update({"output.bias": torch.tensor([float("nan")])})),
+    ],
+)  # fmt: skip
+def test_what_is_no_state_dict_of_a_vdsr(tensors):
+    accepted = "tensors must be a VDSR's state dict, with layers.0.weight, .* input.weight, "
+    with pytest.raises(ValueError, match=accepted) as error:
+        from_state_dict(tensors)
+    assert "\n" not in str(error.value)
