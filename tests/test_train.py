@@ -1,8 +1,10 @@
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from time import monotonic
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -410,6 +412,70 @@ def test_failed_capture_falls_back_for_the_whole_process(tiny, monkeypatch):
     with pytest.warns(UserWarning, match="training runs slower: no graphs here"):
         assert trainer._capture() is None
     assert not Trainer.captures
+
+
+@pytest.mark.parametrize("settings", [SGD, MUON], ids=["sgd", "muon"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_captured_steps_are_counted_as_plain_ones(tiny, tmp_path, monkeypatch, settings, fails):
+    """The path of GPUs without one: what is captured is not run, a replay is a step as captured."""
+    config = replace(tiny, **settings, precision="float32", eval_steps=(1, 5))
+    plain = trained(config, tmp_path / "plain")
+    trainer = Trainer(config, tmp_path / "captured", device="cpu")
+    done = []
+
+    def rates():
+        return [g["lr"] for o in trainer.optimizers for g in o.param_groups]
+
+    def tensors():
+        return [*trainer.parameters, *trainer._buffers().values(), trainer.measures, trainer.cursor]
+
+    class Graph:
+        def replay(self):
+            assert rates() == self.rates  # which are part of the graph
+            done.append("replay")
+            trainer._one_step()
+
+    class Capture:
+        def __init__(self, graph, stream):
+            self.graph = graph
+
+        def __enter__(self):
+            self.before = [t.detach().clone() for t in tensors()]
+
+        def __exit__(self, *_):
+            done.append("capture")
+            if fails:
+                raise RuntimeError("no graphs here")
+            self.graph.rates = rates()
+            with torch.no_grad():
+                for tensor, before in zip(tensors(), self.before, strict=True):
+                    tensor.copy_(before)
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, stand_in in (
+        ("CUDAGraph", Graph), ("graph", Capture), ("current_stream", lambda device: stream),
+        ("stream", lambda stream: nullcontext()),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(Trainer, "captures", True)
+    trainer.device, trainer._stream = SimpleNamespace(type="cuda"), stream
+    if fails:
+        step = Trainer._one_step
+
+        def not_captured(self):
+            if self.captures and len(done) == 0 and int(self.cursor) == 1:
+                return  # what fails changes nothing
+            step(self)
+
+        monkeypatch.setattr(Trainer, "_one_step", not_captured)
+        with pytest.warns(UserWarning, match="training runs slower: no graphs here"):
+            trainer.fit()
+        assert done == ["capture"]
+    else:
+        trainer.fit()
+        assert done == [*["capture", *["replay"] * 5] * 2]  # anew for the second epoch's rate
+    assert torch.equal(weights(trainer), weights(plain))
+    assert trainer.history == plain.history
 
 
 def test_too_few_patches(tiny):

@@ -39,11 +39,12 @@ def commit():
         reason = "git is not installed"
     except subprocess.CalledProcessError as error:
         reason = f"git says: {(error.stderr.strip().splitlines() or [error])[0]}"
-        if "dubious ownership" in reason:
-            reason += f"; git config --global --add safe.directory {CLONE} trusts it, or else"
     if copied := os.environ.get("VDSR_COMMIT"):
         return copied, ""
-    return "unknown", f"{reason}; set VDSR_COMMIT to the commit that {CLONE} is a copy of"
+    remedy = f"set VDSR_COMMIT to the commit that {CLONE} is a copy of"
+    if "dubious ownership" in reason:
+        remedy = f"git config --global --add safe.directory {CLONE} makes git trust it, or {remedy}"
+    return "unknown", f"{reason}; {remedy}"
 
 
 def _git(*arguments):
