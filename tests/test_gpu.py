@@ -154,8 +154,8 @@ def test_scores_are_those_of_the_cpu(choice):
 def test_pictures_are_enlarged_as_on_the_cpu():
     image = load_images("samples-test")["chelsea"][:90, :110]
     model = load_pretrained()
-    on_cpu = upscale(image, 2.5, model).astype(int)
-    on_gpu = upscale(image, 2.5, model.cuda()).astype(int)
+    on_cpu = upscale(image, 2.5, model=model).astype(int)
+    on_gpu = upscale(image, 2.5, model=model.cuda()).astype(int)
     assert np.abs(on_gpu - on_cpu).max() <= 1  # where a half was rounded
 
 
