@@ -48,6 +48,7 @@ def inline(figure, alt):
         figure.savefig(buffer, metadata=dict.fromkeys(("Date", "Creator")), format="svg")
     plt.close(figure)
     svg = buffer.getvalue().replace(plt.rcParams["text.color"], "currentColor")
+    svg = svg.replace("xlink:href", "href")  # which needs no namespace
     size = re.search(r'viewBox="[^"]*"', svg)[0]
     body = re.search(r"<g.*</g>", svg, re.DOTALL)[0]
     definitions = "".join(re.findall(r"<defs>\s*<clipPath.*?</defs>", svg, re.DOTALL))
