@@ -353,7 +353,7 @@ def test_what_is_no_model(got):
 def test_models_that_do_not_fit():
     images = {"a": noise(30, 32)}
     for function in (lambda x: x[..., 1:], lambda x: x[:, 0], lambda x: (x, x), lambda x: None):
-        message = r"model must map \(1, 1, 30, 32\) to the same shape, got "
+        message = r"model must map \(1, 1, H, W\) to the same shape, but \(1, 1, 30, 32\) gave "
         with pytest.raises(ValueError, match=message):
             evaluate(Returns(function), images, 2)
     model = VDSR(2, 2)
