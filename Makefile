@@ -33,8 +33,8 @@ book: .venv/installed
 _build/tryit/network.onnx: vdsr/pretrained.safetensors vdsr/export.py Makefile .venv/installed
 	mkdir -p $(@D)
 	npm pack $(RUNTIME) --silent --fetch-retries 0 --pack-destination $(@D)
-	tar -xmzf $(@D)/*.tgz -C $(@D) --strip-components 2 $(addprefix package/dist/,$(RUNTIME_FILES))
-	rm $(@D)/*.tgz
+	tar -xmzf $(@D)/$(subst @,-,$(RUNTIME)).tgz -C $(@D) --strip-components 2 $(addprefix package/dist/,$(RUNTIME_FILES))
+	rm $(@D)/$(subst @,-,$(RUNTIME)).tgz
 	$(BIN)/python -m vdsr export $@
 
 test: .venv/installed

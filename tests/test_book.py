@@ -1,6 +1,7 @@
 """The book builds without warnings, torch or a network, and can be read without a network."""
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -67,7 +68,9 @@ def test_no_placeholder_is_left_in_the_text(html):
 def test_every_number_in_the_text_is_computed_and_every_computed_one_is_used():
     texts = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
     used = {name for path in texts for name in re.findall(r"{{ (\w+) }}", path.read_text())}
-    assert used == {*publish.numbers()}
+    spec = spec_from_file_location("book_ext", ROOT / "book" / "_ext" / "book_ext.py")
+    spec.loader.exec_module(book_ext := module_from_spec(spec))
+    assert used == {*publish.numbers(), *book_ext.tryit_numbers(ROOT / "results" / "tryit.csv")}
 
 
 def test_the_table_of_contents_leads_to_every_notebook():

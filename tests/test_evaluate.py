@@ -27,7 +27,13 @@ AUTHORS = {"Set5": (37.527, 33.658, 31.343), "Set14": (33.064, 29.804, 28.016)}
 SCALES = (2, 3, 4)
 
 
-@pytest.mark.parametrize("dataset", BICUBIC)
+def small_first(datasets):
+    """Return image sets as parameters, of which all but Set5 take more than seconds."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=[] if name == "Set5" else slow) for name in datasets]
+
+
+@pytest.mark.parametrize("dataset", small_first(BICUBIC))
 @pytest.mark.parametrize("scale", SCALES)
 def test_bicubic_cells(data_dir, dataset, scale):
     scores = evaluate(None, dataset, scale)
@@ -42,7 +48,7 @@ def authors():
     return load_matconvnet(data.fetch(["weights/VDSR_Official.mat"])[0])
 
 
-@pytest.mark.parametrize("dataset", AUTHORS)
+@pytest.mark.parametrize("dataset", small_first(AUTHORS))
 @pytest.mark.parametrize("scale", SCALES)
 def test_authors_cells(data_dir, request, dataset, scale):
     model = request.getfixturevalue("authors")  # only after data_dir had its chance to skip
@@ -52,6 +58,7 @@ def test_authors_cells(data_dir, request, dataset, scale):
         assert scores.ssim.mean() == pytest.approx((0.9587, 0.9213, 0.8838)[scale - 2], abs=0.0005)
 
 
+@pytest.mark.slow
 def test_authors_network_on_b100(data_dir, request):
     scores = evaluate(request.getfixturevalue("authors"), "B100", 3)
     assert scores.psnr.mean() == pytest.approx(28.822, abs=0.005)
@@ -346,7 +353,7 @@ def test_what_is_no_model(got):
 def test_models_that_do_not_fit():
     images = {"a": noise(30, 32)}
     for function in (lambda x: x[..., 1:], lambda x: x[:, 0], lambda x: (x, x), lambda x: None):
-        message = r"model must map \(1, 1, 30, 32\) to the same shape, got "
+        message = r"model must map \(1, 1, H, W\) to the same shape, but \(1, 1, 30, 32\) gave "
         with pytest.raises(ValueError, match=message):
             evaluate(Returns(function), images, 2)
     model = VDSR(2, 2)

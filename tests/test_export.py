@@ -1,17 +1,20 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vdsr import SRCNN, VDSR, export_onnx, load_pretrained
+from vdsr import SRCNN, VDSR, export_onnx, load_pretrained, receptive_field
 from vdsr.__main__ import main
 from vdsr.model import init_
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
 NETWORKS = {
     "shipped": load_pretrained,
@@ -72,3 +75,8 @@ def test_without_onnx_the_remedy_is_named(monkeypatch, tmp_path, capsys):
 def test_importing_the_package_needs_no_onnx():
     code = "import sys, vdsr, vdsr.__main__; assert 'onnx' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_page_try_it_computes_tiles_with_all_that_the_network_sees():
+    halo = int(re.search(r"HALO = (\d+)", (ROOT / "book" / "_tryit" / "page.js").read_text())[1])
+    assert halo == receptive_field(load_pretrained()) // 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat
 
 import vdsr
-from vdsr.imresize import axis_weights
+from vdsr.imresize import _check_size, axis_weights
 
 sizes = st.integers(1, 24)
 images = st.builds(
@@ -133,10 +133,13 @@ def test_images_of_every_type():
     image = np.random.default_rng(0).integers(0, 256, (6, 5), np.uint8)
     expected = vdsr.imresize(image.astype(float), 2.5)
     for other in (image, image.astype(np.float32), image.astype(np.int64), image.tolist(),
-                  torch.tensor(image), np.asfortranarray(image), image[::-1][::-1]):  # fmt: skip
+                  torch.tensor(image), np.asfortranarray(image), image[::-1][::-1],
+                  image.astype(np.float16), image.astype(np.longdouble)):  # fmt: skip
         assert np.array_equal(vdsr.imresize(other, 2.5), expected)
+        assert vdsr.imresize(other, 2.5).dtype == np.float64
     assert vdsr.imresize(image > 99, 2).max() > 1  # overshoot of 0 and 1
     assert vdsr.imresize(image, 2.5).flags.writeable
+    assert vdsr.imresize(image, 2.5).flags.c_contiguous
 
 
 def test_what_is_not_finite_stays_where_it_is():
@@ -232,3 +235,30 @@ def test_bad_image(image, error, got):
 def test_the_largest_shrinking():
     row = np.arange(2.0**16)[None]
     assert vdsr.imresize(row, shape=(1, 1))[0, 0] == pytest.approx((2**16 - 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fits"),
+    [
+        ((4, 4), (2**24, 1), True),
+        ((4, 4), (2**24 + 1, 1), False),
+        ((4, 4), (2**16, 2**15), True),
+        ((4, 4), (2**16, 2**15 + 1), False),
+        ((2**16, 4), (1, 4), True),
+        ((2**16 + 1, 4), (1, 4), False),
+    ],
+)
+def test_limits(before, after, fits):
+    for turn in (slice(None), slice(None, None, -1)):
+        sizes = before[turn], after[turn]
+        if fits:
+            _check_size("shape", None, *sizes)
+        else:
+            with pytest.raises(ValueError, match="shape must give a result of at most"):
+                _check_size("shape", None, *sizes)
+
+
+def test_limits_hold_for_either_side():
+    for shape in ((200, 1), (1, 200)):
+        with pytest.raises(ValueError, match=f"got 100000.0 for {shape[0]}×{shape[1]} pixels"):
+            vdsr.imresize(np.zeros(shape), 1e5)

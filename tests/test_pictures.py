@@ -4,10 +4,12 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
+from contextlib import redirect_stderr
 from functools import partial
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import imagecodecs
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from vdsr import VDSR, deep, formats, upscale
@@ -684,6 +688,44 @@ def test_command_is_vdsr(capsys):
         main(["upscal"])
     assert error.value.code == 2
     assert "invalid choice: 'upscal' (choose from" in capsys.readouterr().err
+
+
+NAMES = st.one_of(
+    st.sampled_from([suffix for kind in FORMATS for suffix in kind.suffixes]),
+    st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), max_size=5),
+).map("out{}".format)
+NUMBERS = st.one_of(
+    st.sampled_from(["1", "1.5", "2", "0", "nan", "inf", "1e0", "-1", "²"]), st.text()
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(sample=st.sampled_from([*SAMPLES]), name=NAMES, scale=NUMBERS, quiet=st.booleans())
+def test_any_command_line(silent, tmp_path, monkeypatch, sample, name, scale, quiet):
+    # vdsr.upscale is the function, which hides the module of that name.
+    monkeypatch.setattr(sys.modules["vdsr.upscale"], "_default_model", lambda: silent)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    (folder / "in").write_bytes(SAMPLES[sample])
+    errors = StringIO()
+    with redirect_stderr(errors):
+        try:
+            status = main(
+                ["upscale", f"{folder}/in", f"--output={folder}/{name}", f"--scale={scale}"]
+                + ["--quiet"] * quiet
+            )
+        except SystemExit as error:  # argparse's, of words that are no number
+            assert error.code == 2
+            status = 2
+    lines = errors.getvalue().splitlines()
+    if status == 1:
+        assert lines[-1].startswith("vdsr upscale: ")
+    assert all("warning: " in line for line in lines[: len(lines) - status]) or status == 2
+    assert not (quiet and status == 0 and lines)
+    assert len([*folder.iterdir()]) == (2 if status == 0 else 1)
 
 
 def damage(data, rng):

@@ -8,6 +8,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from vdsr import imresize, load_images, upscale
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 PHOTO = load_images("samples-test")["astronaut"]
 
@@ -27,12 +29,13 @@ def tryit(page, browser):
     if browser.current_url != page:  # or its workers would start again
         browser.get(page)
     set_factor(browser, 2)
-    wait(browser, 20, lambda: find(browser, "form").is_displayed())
+    wait(browser, lambda: find(browser, "form").is_displayed())
     return browser
 
 
-def wait(browser, seconds, condition):
-    return WebDriverWait(browser, seconds).until(lambda _: condition())
+def wait(browser, condition):
+    """Wait until something is so, for long: the machine may be busy."""
+    return WebDriverWait(browser, 600).until(lambda _: condition())
 
 
 def find(browser, selector):
@@ -59,10 +62,10 @@ def drop(browser, content, name, kind):
     browser.execute_script(script, content, name, kind)
 
 
-def end(browser, seconds=300):
+def end(browser):
     """Wait for the end of the work, and return what the page says."""
     text, progress = find(browser, ".tryit-status"), find(browser, ".tryit-progress")
-    wait(browser, seconds, lambda: text.text and not progress.is_displayed())
+    wait(browser, lambda: text.text and not progress.is_displayed())
     return text.text
 
 
@@ -72,7 +75,7 @@ def save(browser, folder, name):
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
     )
     find(browser, ".tryit-after button").click()
-    wait(browser, 60, (folder / name).exists)
+    wait(browser, (folder / name).exists)
     with Image.open(folder / name) as image:
         return np.asarray(image)
 
@@ -117,7 +120,6 @@ def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
     assert np.abs(saved - wanted).max() <= 1
 
 
-@pytest.mark.slow
 def test_a_gpu_gives_the_same(launch, page, tmp_path):
     browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
     # The page takes no GPU that is only imitated on the processor, and here no other is wanted.
@@ -168,10 +170,10 @@ def test_bicubic_is_that_of_the_package(tryit, size, scale):
 
 def test_what_is_not_a_picture_gets_a_sentence(tryit, tmp_path):
     drop(tryit, "Buy milk.", "notes.txt", "text/plain")
-    assert end(tryit, 20).startswith("notes.txt is not a picture that this browser can read.")
+    assert end(tryit).startswith("notes.txt is not a picture that this browser can read.")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 and then nothing")
     choose(tryit, tmp_path / "photo.jpg")
-    assert end(tryit, 20).startswith("photo.jpg is not a picture that this browser can read.")
+    assert end(tryit).startswith("photo.jpg is not a picture that this browser can read.")
     assert not find(tryit, ".tryit-after button").is_displayed()
     assert not find(tryit, ".compare").is_displayed()
 
@@ -179,8 +181,9 @@ def test_what_is_not_a_picture_gets_a_sentence(tryit, tmp_path):
 def test_a_factor_out_of_range_begins_nothing(tryit):
     for factor in ("0.5", "5", ""):
         set_factor(tryit, factor)
-        drop(tryit, "Buy milk.", "notes.txt", "text/plain")
-        assert find(tryit, ".tryit-status").text == ""
+        drop(tryit, "Buy milk.", f"dropped at {factor}.txt", "text/plain")
+        assert not find(tryit, ".tryit-progress").is_displayed()
+        assert "dropped at" not in find(tryit, ".tryit-status").text
     find(tryit, "[data-scale='3']").click()
     assert find(tryit, "[type=number]").get_attribute("value") == "3"
 
@@ -189,14 +192,14 @@ def test_work_can_be_stopped_and_begun_anew(tryit, tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "large.png")
     Image.fromarray(PHOTO[60:90, 200:230]).save(tmp_path / "small.png")
     choose(tryit, tmp_path / "large.png")
-    wait(tryit, 60, lambda: "tiles" in find(tryit, ".tryit-progress").text)
+    wait(tryit, lambda: "tiles" in find(tryit, ".tryit-progress").text)
     find(tryit, ".tryit-progress button").click()
-    assert end(tryit, 5).startswith("Stopped.")
+    assert end(tryit).startswith("Stopped.")
     assert not find(tryit, ".tryit-after button").is_displayed()
     choose(tryit, tmp_path / "large.png")
-    wait(tryit, 60, lambda: "tiles" in find(tryit, ".tryit-progress").text)
+    wait(tryit, lambda: "tiles" in find(tryit, ".tryit-progress").text)
     choose(tryit, tmp_path / "small.png")  # another picture takes the place of the first
-    assert end(tryit, 60).startswith("small.png: from 30×30 pixels to 60×60 pixels")
+    assert end(tryit).startswith("small.png: from 30×30 pixels to 60×60 pixels")
     assert (
         np.abs(
             save(tryit, tmp_path, "small-x2.png") - upscale(PHOTO[60:90, 200:230], 2).astype(float)
@@ -224,20 +227,19 @@ def test_the_books_pictures_and_the_slider(tryit):
     assert (width, height) == (144, 144)
 
 
-@pytest.mark.slow
 def test_twelve_megapixels_leave_the_page_alive(tryit, tmp_path):
     ramp = np.add.outer(np.arange(3000), np.arange(4000)) % 256
     Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "camera.png")
     choose(tryit, tmp_path / "camera.png")
-    wait(tryit, 300, lambda: "done" in find(tryit, ".tryit-progress").text)
+    wait(tryit, lambda: "done" in find(tryit, ".tryit-progress").text)
     assert "of 768 tiles" in find(tryit, ".tryit-progress").text
     find(tryit, ".tryit-progress button").click()
-    assert end(tryit, 20).startswith("Stopped.")
+    assert end(tryit).startswith("Stopped.")
     find(tryit, "[data-scale='4']").click()
-    assert "would have 192 megapixels" in end(tryit, 60)
+    assert "would have 192 megapixels" in end(tryit)
     assert "a factor of at most 2.3," in end(tryit)
     drop(tryit, "Buy milk.", "notes.txt", "text/plain")
-    assert "is not a picture" in end(tryit, 20)
+    assert "is not a picture" in end(tryit)
 
 
 def test_from_disk_it_names_the_command_that_serves_it(tryit, html):

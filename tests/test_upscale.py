@@ -443,7 +443,7 @@ WORDS = st.one_of(st.none(), st.booleans(), st.text(max_size=4), st.integers(), 
 
 @settings(max_examples=150, deadline=None)
 @given(image=WORDS, scale=WORDS, tile=WORDS)
-def test_anything_else_is_refused_by_name(silent, tmp_path_factory, image, scale, tile):
+def test_anything_else_is_refused_by_name(silent, image, scale, tile):
     good = np.zeros((3, 3), np.uint8)
     for arguments in ((image, 2, 9), (good, scale, 9), (good, 2, tile)):
         try:

@@ -66,11 +66,13 @@ def main(arguments=None):
     before = _end_cleanly()
     try:
         return _run(options)
-    except (ImportError, OSError, ValueError, MemoryError) as error:
-        print(f"vdsr {options.command}: {error}", file=sys.stderr)
+    except (ImportError, OSError, TypeError, ValueError, MemoryError) as error:
+        # In one line, whatever a file is called.
+        print(f"vdsr {options.command}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"vdsr {options.command}: interrupted", file=sys.stderr)
+        kept = ", nothing is written" if options.command == "upscale" else ""
+        print(f"vdsr {options.command}: interrupted{kept}", file=sys.stderr)
         return 130
     finally:
         for number, handler in before.items():

@@ -40,22 +40,20 @@ def tryit_numbers(path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
 
-    def middle(column, rows):
-        return median(float(row[column]) for row in rows)
-
-    table = [
-        "| threads | the page | `vdsr.upscale` | the page takes |",
-        "|---|---|---|---|",
-    ]
+    table = ["| threads | the page | `vdsr.upscale` | the page needs |", "|---|---|---|---|"]
     for threads in sorted({row["threads"] for row in rows}, key=int):
         some = [row for row in rows if row["threads"] == threads]
-        page, package = (middle(f"{who}_seconds", some) for who in ("page", "package"))
-        ratio = median(float(r["page_seconds"]) / float(r["package_seconds"]) for r in some)
-        table.append(f"| {threads} | {page:.0f} s | {package:.0f} s | {ratio:.0f} times as long |")
+        page, package = (
+            median(float(row[f"{who}_processor_seconds"]) for row in some)
+            for who in ("page", "package")
+        )
+        ratio = f"{page / package:.1f} times as long"
+        table.append(f"| {threads} | {page:.0f} s | {package:.0f} s | {ratio} |")
     return {
-        "tryit_megabytes": f"{middle('megabytes', rows):.0f}",
         "tryit_table": "\n".join(table),
-        **{f"tryit_{name}": rows[-1][name] for name in ("cores", "processor", "round")},
+        "tryit_megabytes": f"{float(rows[0]['megabytes']):.0f}",
+        "tryit_cores": rows[0]["cores"],
+        "tryit_processor": rows[0]["processor"],
     }
 
 

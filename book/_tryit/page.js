@@ -112,7 +112,12 @@ async function start(provider, count) {
   const variant = provider === "webgpu" ? ".asyncify" : "";
   const names = [`ort-wasm-simd-threaded${variant}.wasm`, "network.onnx"];
   // What has been loaded is kept, for a reader who stops and starts again.
-  const [wasm, network] = await Promise.all(names.map((name) => (files[name] ??= load(name, told))));
+  const kept = (name) =>
+    (files[name] ??= load(name, told).catch((error) => {
+      delete files[name];
+      throw error;
+    }));
+  const [wasm, network] = await Promise.all(names.map(kept));
   report("Starting the network");
   const url = new URL("worker.js", import.meta.url);
   const workers = Array.from({ length: count }, () => new Worker(url, { type: "module" }));
@@ -142,7 +147,7 @@ async function startBest() {
     const name = `WebAssembly on ${count} ${count === 1 ? "thread" : "threads"}`;
     return { workers: await start("wasm", count), name };
   } catch (error) {
-    throw new Refusal(`This browser cannot run the network: ${error.message}.`);
+    throw new Error(`this browser cannot run the network (${error.message})`);
   }
 }
 
@@ -201,7 +206,7 @@ async function enlarge(picture, scale, signal) {
   check(picture, scale, result);
   const contexts = [vdsr, bicubic].map((canvas) => surface(canvas, result, picture.kind.alpha));
   if (contexts.includes(null)) {
-    throw new Refusal(`This browser cannot hold a picture of ${size(result)}. Choose less.`);
+    throw new Refusal(`This browser cannot hold a picture of ${size(result)}. Choose a smaller factor.`);
   }
   // Until its tile is done, each part is shown as the browser itself enlarges it.
   for (const context of contexts) context.drawImage(picture.bitmap, 0, 0, width, height);
@@ -339,6 +344,7 @@ function again() {
 function show(name, load) {
   if (!form.reportValidity()) return;
   begin(async (signal) => {
+    picture?.bitmap.close();
     picture = null;
     compare.hidden = zoomer.hidden = true;
     const newest = await read(await load(), name);
@@ -362,7 +368,6 @@ document.addEventListener("drop", (event) => {
 for (const button of form.querySelectorAll("[data-sample]")) {
   const name = button.dataset.sample;
   const url = new URL(name, import.meta.url);
-  button.append(Object.assign(new Image(), { src: url, alt: button.title, className: "dark-light" }));
   button.addEventListener("click", () => show(name, async () => (await fetch(url)).blob()));
 }
 for (const button of form.querySelectorAll("[data-scale]")) {

@@ -147,7 +147,7 @@ def test_table_3_trains_on_291_images_in_eight_orientations():
 
 def test_nothing_is_scored_on_what_it_trains_on_except_in_smoke():
     def members(names):
-        return {m for n in names for m in (SAMPLES[n] if n in SAMPLES else data._members(n))}
+        return {m for n in names for m in (SAMPLES[n] if n in SAMPLES else data._files()[n])}
 
     assert members(["BSD10"]) < members(["BSD200"])
     listed = [c for study in STUDIES.values() for p in ("quick", "paper") for c in study.runs(p)]

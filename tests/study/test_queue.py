@@ -170,14 +170,16 @@ def test_what_another_process_trains_is_left_alone(studies, elsewhere, tiny, cap
 def test_what_another_process_recorded_meanwhile_is_not_trained(
     studies, elsewhere, monkeypatch, tiny
 ):
-    attempt = runs.attempt
+    attempt, tried = runs.attempt, []
 
     def beside(config, **options):
+        tried.append(config)
         ledger.record(attempt(replace(tiny, depth=2)), "smoke")
         return attempt(config, **options)
 
     monkeypatch.setattr(runs, "attempt", beside)
     assert queue.run(["one"], "smoke") == 0
+    assert tried == [tiny]
     assert sorted(c.depth for c in elsewhere) == [2, 3]
     assert len(ledger.read()[0]) == 2
 

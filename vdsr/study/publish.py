@@ -11,13 +11,14 @@ from ..evaluate import evaluate
 from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..upscale import PRETRAINED, load_pretrained
-from . import crops, findings, paper, table3
+from . import crops, findings, lessons, paper, table3
 from .probes import border_profile
 from .queue import asked
 from .studies import STUDIES, load
 
-# Notebooks without a study of their own.
-EXTRA_PAGES = "resizing", "pictures", "upscale_your_photo"
+# Notebooks without a study of their own, and those of them that know no preset.
+PLAIN_PAGES = (*lessons.PAGES, "upscale_your_photo")
+EXTRA_PAGES = (*PLAIN_PAGES, "resizing", "pictures")
 
 
 def shown(name):
@@ -145,7 +146,7 @@ def publish(names=None):
         notebook = papermill.execute_notebook(
             machine.ROOT / "notebooks" / f"{name}.ipynb",
             None,
-            {} if name == "upscale_your_photo" else {"preset": preset, "missing": "skip"},
+            {} if name in PLAIN_PAGES else {"preset": preset, "missing": "skip"},
         )
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             for key in ("papermill", "execution"):

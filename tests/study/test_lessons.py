@@ -1,0 +1,363 @@
+"""The teaching chapters: their shape, their figures, their numbers, and the code on the page."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+import torch
+from bs4 import BeautifulSoup
+from selenium.webdriver.common.keys import Keys
+
+import vdsr
+from vdsr.study import lessons, paper
+
+ROOT = Path(__file__).parents[2]
+chapter = pytest.mark.parametrize("name", lessons.PAGES)
+
+
+def read(name, folder="notebooks"):
+    return nbformat.read(ROOT / folder / f"{name}.ipynb", as_version=4)
+
+
+def text(name):
+    return "\n\n".join(c.source for c in read(name).cells if c.cell_type == "markdown")
+
+
+def code(name, folded=False):
+    """The code cells that a reader sees, or those that are folded away."""
+    cells = [c for c in read(name).cells if c.cell_type == "code"]
+    tags = {"hide-input", "remove-cell"}
+    return [c.source for c in cells if bool(tags & {*c.metadata.get("tags", [])}) == folded]
+
+
+@chapter
+def test_a_chapter_has_the_shape_of_a_chapter(name):
+    page = text(name)
+    assert re.match(r"# .+\n\n\*[^*]+\?\*\n", page)  # its question
+    assert re.search(r":::\{admonition\} What you will learn\n(- .+\n(  .+\n)*){3,4}:::", page)
+    assert re.search(r":::\{admonition\} Key points\n(- .+\n(  .+\n)*){3}:::", page)
+    for number in (1, 2):
+        assert re.search(
+            rf"\{{admonition\}} Exercise {number}\n[^:]+(:(?!::)[^:]+)*:::\n\n"
+            r":::\{admonition\} Solution\n:class: dropdown\n",
+            page,
+        ), number
+    assert "## Where to read on" in page
+
+
+@chapter
+def test_open_code_is_short(name):
+    for cell in code(name):
+        assert len(cell.splitlines()) <= 25
+        assert max(map(len, cell.splitlines())) <= 88, cell  # what the page has room for
+
+
+@chapter
+def test_each_figure_is_drawn_captioned_and_referred_to_by_one_name(name):
+    page = text(name)
+    captioned = re.findall(r":::\{glue:figure\} (\S+)\n:name: fig-(\S+)\n", page)
+    drawn = re.findall(r'lessons\.show\(\n?\s*"([\w-]+)"', "\n".join(code(name, folded=True)))
+    assert captioned == [(figure, figure) for figure in drawn]
+    assert drawn
+
+
+@chapter
+def test_each_number_named_in_the_text_is_computed(name):
+    named = {*re.findall(r"\{glue:text\}`(\w+)`", text(name))}
+    computed = re.findall(
+        r"lessons\.quote\(([^\n]*|\n.*?\n)\)$", "\n".join(code(name, True)), re.M | re.S
+    )
+    assert named == {*re.findall(r"\b(\w+)=(?:f\"|str)", "\n".join(computed))}
+
+
+# Numbers that the prose states: where, how they are written, and how they come about.
+GAIN = paper.table("table3").pivot_table("psnr", ["dataset", "scale"], "method")
+LEAD = GAIN["VDSR"] - GAIN.drop(columns=["VDSR", "bicubic"]).max(axis=1)
+SET5 = GAIN.loc["Set5", 3]
+SRCNN = sum(p.numel() for p in vdsr.SRCNN().parameters() if p.ndim == 4)
+NUMBERS = [
+    ("problem", f"by {LEAD.min():.2f} to {LEAD.max():.2f} dB"),
+    ("problem", f"from {SET5.bicubic:.2f} dB to {SET5.VDSR:.2f} dB"),
+    ("problem", f"{SET5.VDSR:.2f} - {SET5.bicubic:.2f})/20"),
+    ("problem", "keep {:.0f}, {:.0f}, {:.0f} and {:.0f} %".format(
+        *(100 * 10 ** (-gain / 20) for gain in (0.1, 0.5, 1, 3)))),
+    ("problem", f"is {120**2:,} numbers; at $s = 3$ the small one has {40**2:,}"),
+    ("problem", f"So {120**2 - 40**2:,} of {120**2:,} directions"),
+    ("idea", f"with {SRCNN:,} weights in all"),
+    ("idea", f"more than eighteen times SRCNN's {SRCNN:,}"),
+    ("idea", f"{2 * 576 + 4 * 9 * 64**2:,} in all"),
+    ("idea", f"{41**2:,} weights for each pair of channels; twenty layers of 3×3 have {9 * 20}"),
+    ("idea", rf"\sqrt{{20 \cdot 2/3}} = {(20 * 2 / 3) ** 0.5:.1f}$"),
+    ("idea", f"Six pixels are {6 / (20 * 2 / 3) ** 0.5:.1f} of these"),
+    ("recipe", f"a factor of {1.25**19:.0f} for $a = 1.25$"),
+    ("recipe", rf"2\,(1 + \mu) = {2 * 1.9:.1f}"),
+    ("recipe", f"{9 * 64 + 18 * 9 * 64**2 + 9 * 64:,} weights are taken"),
+    ("recipe", rf"\approx {9960 * 64 * 41**2 * 664704 * 6 / 1e15:.1f} \cdot 10^{{15}}"),
+    ("minimal", f"the {41**2:,} pixels of a patch"),
+    ("minimal", f"which see {2 * 6 + 1}×{2 * 6 + 1} pixels"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "words"), NUMBERS)
+def test_numbers_in_the_prose_are_right(name, words):
+    assert words in " ".join(text(name).split())
+
+
+def test_what_is_said_of_rounded_numbers():
+    assert 18 < (2 * 576 + 4 * 9 * 64**2) / SRCNN < 19
+    assert round(0.8**-19) in (69, 70)  # "one seventieth"
+    needed = 80 * 9960 * 64 * 41**2 * 664704 * 6 / (4 * 3600)
+    assert needed == pytest.approx(3 * 8e12, rel=0.1)  # three times a Titan Z, 8 TFLOP/s
+
+
+@pytest.fixture(scope="module")
+def page_code():
+    """What the open cells of the minimal chapter define; its training is left out."""
+    names = {}
+    for cell in code("minimal"):
+        if "patches([" not in cell and "gains(" not in cell and "curve" not in cell:
+            exec(cell, names)
+    return names
+
+
+def test_minimal_does_not_open_the_package():
+    assert not any("vdsr" in line for cell in code("minimal") for line in cell.splitlines()
+                   if "import" in line)  # fmt: skip
+
+
+def test_network_and_loop_are_about_25_lines():
+    network, loop = (
+        next(c for c in code("minimal") if s in c) for s in ("class VDSR", "def train")
+    )
+    assert max(len(network.splitlines()), len(loop.splitlines())) <= 25
+
+
+def test_the_pages_network_is_the_packages(page_code):
+    torch.manual_seed(0)
+    ours, theirs = page_code["VDSR"](depth=5, width=8), vdsr.VDSR(depth=5, width=8)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(2, 1, 9, 9)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert [p.shape for p in page_code["VDSR"]().parameters()] == [
+        p.shape for p in vdsr.VDSR().parameters()
+    ]
+    assert ours.layers[2].weight.std().item() == pytest.approx((2 / 72) ** 0.5, rel=0.1)
+
+
+def test_the_pages_loop_is_clipped_momentum_descent(page_code):
+    """Against PyTorch's own optimiser and clipping, on one batch that is all there is."""
+    torch.manual_seed(0)
+    pairs = torch.rand(2, 1, 1, 9, 9).expand(2, 4, 1, 9, 9)
+    ours, theirs = (page_code["VDSR"](depth=3, width=4) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    shares = [share for _, share in page_code["train"](ours, pairs, 4, theta=1e-3, batch=2)]
+    optimizer = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    for rate in (0.1, 0.01, 0.001, 0.0001):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        ((pairs[1, :2] - theirs(pairs[0, :2])).square().sum() / 4).backward()
+        torch.nn.utils.clip_grad_value_(theirs.parameters(), 1e-3 / rate)
+        optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert shares[0] > shares[-1] > 0
+
+
+def test_the_recorded_minute_beats_interpolation():
+    outputs = [o for c in read("minimal", "results/notebooks").cells for o in c.get("outputs", [])]
+    gains = re.findall(r"gain ([+-][\d.]+) dB", "".join(o.get("text", "") for o in outputs))
+    assert len(gains) == 6
+    assert min(map(float, gains)) > 0
+
+
+def test_recorded_claims_of_the_idea_hold():
+    """What the prose says in words of the numbers that its cells print."""
+    outputs = [o for c in read("idea", "results/notebooks").cells for o in c.get("outputs", [])]
+    printed = "".join(o.get("text", "") for o in outputs)
+    shares = [float(s) for s in re.findall(r"([\d.]+)% of the mean square", printed)]
+    assert len(shares) == 6 and max(shares) < 1  # less than a hundredth
+    cosines = dict(re.findall(r"(residual|plain) .*cosine (-?[\d.]+)", printed))
+    assert float(cosines["plain"]) > 0.9 and abs(float(cosines["residual"])) < 0.2
+    assert " ".join(map(str, range(3, 42, 2))) in printed
+
+
+@pytest.fixture
+def figure():
+    lessons.use_lesson_style()
+    figure, axes = plt.subplots(1, 2)
+    axes[0].plot([1, 2], gid="play-line")
+    axes[1].imshow(np.eye(3))
+    axes[1].set_title("a < b")
+    yield figure
+    plt.close("all")
+    plt.rcdefaults()
+
+
+def test_inline_figures_take_the_pages_colour(figure):
+    svg = lessons.inline(figure, 'seen as "b"')
+    root = ElementTree.fromstring(svg)  # well-formed
+    assert root.get("aria-label") == 'seen as "b"'
+    assert root.get("role") == "img"
+    texts = [e for e in root.iter() if e.tag.endswith("text")]
+    assert "a < b" in [e.text for e in texts]
+    assert all("fill: currentColor" in e.get("style") for e in texts)
+    assert plt.rcParams["text.color"] not in svg
+    assert "<style" not in svg  # it would hold for the whole page
+    assert not plt.get_fignums()
+
+
+def test_inline_figures_are_the_same_each_time_and_share_no_ids(figure):
+    lessons.use_lesson_style()
+    svgs = []
+    for alt in ("one", "one", "two"):
+        again, axis = plt.subplots()
+        axis.plot([1, 2], "o", gid="play-line" if alt == "one" else None)
+        svgs.append(lessons.inline(again, alt))
+    assert svgs[0] == svgs[1]
+    ids = [re.findall(r'id="([^"]*)"', svg) for svg in svgs]
+    assert "play-line" in ids[0]
+    assert not {*ids[0]} & {*ids[2]}
+    used = {*re.findall(r'(?:url\(|href=")#([\w.-]+)', svgs[0])}
+    assert {*ids[0]} == used | {"play-line"}
+
+
+@pytest.mark.slow
+@chapter
+def test_each_figure_of_the_page_has_a_number_a_caption_and_words_for_it(html, name):
+    soup = BeautifulSoup((html / "notebooks" / f"{name}.html").read_text(), "html.parser")
+    figures = soup.select("article figure")
+    assert len(figures) == text(name).count("{glue:figure}")
+    for figure in figures:
+        assert re.match(r"Fig\. \d+\.\d+", figure.select_one(".caption-number").get_text())
+        assert len(figure.select_one(".caption-text").get_text().split()) >= 10
+        assert len(figure.select_one("svg[role=img]")["aria-label"].split()) >= 15
+    ids = [tag["id"] for tag in soup.select("article [id]")]
+    assert len(ids) == len(set(ids))
+
+
+CONTRAST = """
+    const light = (colour) => {
+        const part = colour.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+            .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+    };
+    const ground = light(getComputedStyle(document.body).backgroundColor);
+    return [...document.querySelectorAll("svg.lesson text")].map((text) => {
+        const fill = light(getComputedStyle(text).fill);
+        return (Math.max(fill, ground) + 0.05) / (Math.min(fill, ground) + 0.05);
+    });
+"""
+OUTSIDE = """
+    return [...document.querySelectorAll("svg.lesson")].flatMap((svg) => {
+        const frame = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll("text")].filter((text) => {
+            const box = text.getBoundingClientRect();
+            return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1
+                || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+        }).map((text) => text.textContent.trim());
+    });
+"""
+WIDE = """
+    return [...document.querySelectorAll("div.math mjx-container")].filter((box) => {
+        const right = (element) => element.getBoundingClientRect().right;
+        return [...box.querySelectorAll("mjx-mtd, mjx-math")]
+            .some((m) => right(m) > right(box) + 1);
+    }).map((box) => box.textContent);
+"""
+SMALLEST = """
+    return Math.min(...[...document.querySelectorAll("svg.lesson text")].map((text) => {
+        const svg = text.ownerSVGElement;
+        const zoom = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+        return parseFloat(getComputedStyle(text).fontSize) * zoom;
+    }));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+@chapter
+def test_figures_are_read_on_any_screen(browser, site, name, width, scheme):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    browser.get(f"{site}/notebooks/{name}.html")
+    assert min(browser.execute_script(CONTRAST)) >= 4.5
+    assert not browser.execute_script(OUTSIDE)
+    assert browser.execute_script(SMALLEST) >= 9.5
+    assert not browser.execute_script(WIDE)
+
+
+def path_of(browser, line):
+    return browser.execute_script(
+        "return document.querySelector(`[id^='play-line_${arguments[0]}'] path`).getAttribute('d')",
+        line,
+    )
+
+
+def levels(browser, line):
+    """Where in the figure a line ends, from the top."""
+    return float(path_of(browser, line).split()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [True, False], ids=["served", "from a file"])
+def test_clipping_figure_is_moved_by_keys(browser, site, html, served):
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get(f"{site if served else html.as_uri()}/notebooks/recipe.html")
+    gamma, theta = browser.find_elements("css selector", ".play-clipping input")
+    before = {line: levels(browser, line) for line in ("theta", "-4", "-3.3")}
+    assert before["theta"] < before["-3.3"] < before["-4"]  # highest first
+    for _ in range(10):  # γ from 0.1 to 0.01
+        gamma.send_keys(Keys.ARROW_LEFT)
+    assert gamma.get_attribute("aria-valuetext") == "0.01"
+    after = {line: levels(browser, line) for line in before}
+    assert after["theta"] == pytest.approx(before["theta"])  # the paper's rule stays
+    decade = after["-4"] - before["-4"]
+    assert decade > 10
+    assert after["-3.3"] - before["-3.3"] == pytest.approx(decade)
+    for _ in range(10):  # θ from 0.0001 to 0.001
+        theta.send_keys(Keys.ARROW_RIGHT)
+    assert levels(browser, "theta") == pytest.approx(before["theta"] - decade)
+    assert levels(browser, "-4") == pytest.approx(after["-4"])
+
+
+@pytest.mark.slow
+def test_the_figure_drawn_and_the_figure_played_with_begin_alike(browser, site):
+    """The script draws over what Python drew; at the start both must say the same."""
+    recorded = read("recipe", "results/notebooks")
+    svg = next(
+        o.data["text/html"] for c in recorded.cells for o in c.get("outputs", [])
+        if "play-frame" in o.get("data", {}).get("text/html", "")
+    )  # fmt: skip
+    browser.get(f"{site}/notebooks/recipe.html")
+    for line in ("theta", "-4", "-3.3"):
+        drawn = re.search(rf'id="play-line_{line}[^"]*">\s*<path d="([^"]*)"', svg)[1]
+        last = [float(v) for v in drawn.split()[-2:]]
+        played = [float(v) for v in path_of(browser, line).split()[-2:]]
+        assert played == pytest.approx(last, abs=0.5)
+
+
+@pytest.mark.slow
+def test_field_grows_by_keys(browser, site):
+    browser.get(f"{site}/notebooks/idea.html")
+    slider = browser.find_element("css selector", ".play-field input")
+    slider.send_keys(Keys.HOME)
+    assert slider.get_attribute("aria-valuetext") == "0: 1×1 pixels"
+    for _ in range(6):
+        slider.send_keys(Keys.ARROW_RIGHT)
+    assert slider.get_attribute("aria-valuetext") == "6: 13×13 pixels"
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('[id^=play-field] path')]"
+        ".filter(p => p.style.visibility !== 'hidden').length"
+    )
+    assert shown == 7

@@ -1,0 +1,243 @@
+"""What the teaching chapters share: figures drawn into the page, and the diagrams among them."""
+
+import io
+import re
+from html import escape
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
+
+from .figures import COLOURS, use_style
+
+# The chapters that teach: notebooks without a study, a preset or a record.
+PAGES = "problem", "idea", "recipe", "minimal"
+
+WIDTH = 5.0  # inches, of every figure: text is then of one size, and can be read on a phone
+
+
+def use_lesson_style():
+    """Set the house style, with sizes for figures that are `WIDTH` wide."""
+    use_style()
+    large = "font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"
+    small = "xtick.labelsize", "ytick.labelsize"
+    plt.rcParams.update(
+        dict.fromkeys(large, 11)
+        | dict.fromkeys(small, 10.5)
+        | {"svg.fonttype": "none", "image.interpolation": "none", "image.cmap": "gray"}
+    )
+
+
+def inline(figure, alt):
+    """Return a figure as SVG that stands in a page, its text in the page's own colour.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Drawn in the lessons' style, and closed afterwards.
+    alt : str
+        What a sighted reader sees.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element. What has the house style's text colour takes that of the text
+        around it, and with it the page's contrast, in light and in dark.
+    """
+    buffer = io.StringIO()
+    with plt.rc_context({"svg.hashsalt": alt}):  # the same names each time, others in each figure
+        figure.savefig(buffer, metadata=dict.fromkeys(("Date", "Creator")), format="svg")
+    plt.close(figure)
+    svg = buffer.getvalue().replace(plt.rcParams["text.color"], "currentColor")
+    svg = svg.replace("xlink:href", "href")  # which needs no namespace
+    size = re.search(r'viewBox="[^"]*"', svg)[0]
+    body = re.search(r"<g.*</g>", svg, re.DOTALL)[0]
+    definitions = "".join(re.findall(r"<defs>\s*<clipPath.*?</defs>", svg, re.DOTALL))
+    body += "" if definitions in body else definitions
+    # Names that nothing refers to would stand twice in a page that has two figures.
+    used = {*re.findall(r'(?:url\(|href=")#([\w.-]+)', body)}
+    body = re.sub(
+        r' id="([^"]*)"', lambda m: m[0] if m[1] in used or m[1].startswith("play-") else "", body
+    )
+    body = re.sub(r"font-family: [^;]*", "font-family: inherit", body)
+    return f'<svg class="lesson" role="img" aria-label="{escape(alt)}" {size}>{body}</svg>'
+
+
+def show(name, figure, alt):
+    """Show a figure in a notebook, and name it for the page's ``glue:figure``.
+
+    Parameters
+    ----------
+    name : str
+    figure : matplotlib.figure.Figure
+    alt : str
+        What a sighted reader sees.
+    """
+    from IPython.display import HTML  # these two are needed in notebooks alone
+    from myst_nb import glue
+
+    glue(name, HTML(inline(figure, " ".join(alt.split()))))
+
+
+def quote(**numbers):
+    """Name numbers, already written as text, for the page's ``glue:text``."""
+    from myst_nb import glue
+
+    for name, text in numbers.items():
+        glue(name, text, display=False)
+
+
+def pictures(images, columns, *, ranges=None):
+    """Draw grey pictures in rows, each under its title.
+
+    Parameters
+    ----------
+    images : dict of str to ndarray, (H, W)
+        Title to picture, all of one shape of sides.
+    columns : int
+    ranges : dict of str to tuple of float, optional
+        The values that are black and white, where they are not 0 and 255.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    height, width = next(iter(images.values())).shape
+    rows = -(-len(images) // columns)
+    title = 0.3 + 0.2 * max(name.count("\n") for name in images)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(WIDTH, rows * (WIDTH / columns * height / width + title)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
+        low, high = (ranges or {}).get(name, (0, 255))
+        axis.imshow(image, vmin=low, vmax=high)
+        axis.set_title(name)
+    return figure
+
+
+def network_diagram(ilr, residual, sr):
+    """Draw VDSR as boxes and arrows, with pictures at its input, its residual and its output.
+
+    Parameters
+    ----------
+    ilr, residual, sr : ndarray, (S, S)
+        In grey levels; a residual of 0 is drawn in the middle grey.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.5))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axis.set(xlim=(0, 56), ylim=(0, 35), aspect="equal")
+    axis.set_axis_off()
+    text = plt.rcParams["text.color"]
+
+    def picture(image, x, y, low, high):
+        axis.imshow(image, extent=(x, x + 9, y, y + 9), vmin=low, vmax=high, zorder=2)
+
+    def arrow(start, end):
+        style = {"arrowstyle": "-|>", "color": text, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", end, start, arrowprops=style)
+
+    def box(x, number, colour, kind):
+        style = {"facecolor": colour + "40", "edgecolor": colour, "linewidth": 1.5}
+        axis.add_patch(Rectangle((x, 4.5), 5, 10, **style))
+        axis.text(x + 2.5, 9.5, kind, ha="center", va="center", rotation=90)
+        axis.text(x + 2.5, 3.6, number, ha="center", va="top")
+
+    picture(ilr, 0.5, 20.5, 0, 255)
+    picture(residual, 38, 5, -64, 64)
+    picture(sr, 46.5, 20.5, 0, 255)
+    label = {"ha": "center", "linespacing": 1.1}
+    axis.text(5, 30.2, "input x", va="bottom", **label)
+    axis.text(49.5, 30.2, "output x + f(x)", va="bottom", **label)
+    axis.text(42.5, 3.9, "residual f(x)", va="top", **label)
+    axis.text(25, 25.8, "x goes round, unchanged", va="bottom", **label)
+    axis.text(5.5, 15.2, "64 filters each, 1 in the last", va="bottom", linespacing=1.1)
+    axis.text(19.6, 9.5, "⋯", va="center", fontsize=18, **label)
+    for x, number in ((5.5, "1"), (12, "2"), (22.5, "19")):
+        box(x, number, COLOURS[0], "3×3, ReLU")
+    box(29.5, "20", COLOURS[1], "3×3")
+    axis.plot([2.5, 2.5], [20.5, 9.5], color=text, lw=1)
+    for start, end in ((2.5, 5.5), (10.5, 12), (17, 18.4), (20.8, 22.5), (27.5, 29.5), (34.5, 38)):
+        arrow((start, 9.5), (end, 9.5))
+    arrow((9.5, 25), (41.3, 25))
+    arrow((42.5, 14), (42.5, 23.8))
+    arrow((43.7, 25), (46.5, 25))
+    axis.plot(42.5, 25, "o", ms=17, mfc="none", mec=text, mew=1)
+    axis.text(42.5, 24.9, "+", va="center", fontsize=15, **label)
+    return figure
+
+
+def field_diagram():
+    """Draw which pixels, layer by layer down to the input, one output pixel depends on.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.7))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axis.set(xlim=(0, 56), ylim=(0, 27), aspect="equal")
+    axis.set_axis_off()
+    text, side = plt.rcParams["text.color"], 3.2
+    names = "input x", "after layer 1", "after layer 2", "after layer 3"
+    for layer, name in enumerate(names):
+        y, reach = 1 + 7.2 * layer, 3 - layer  # pixels to either side of the middle
+        for i in range(-4, 5):
+            x = 26 + side * i
+            seen = abs(i) <= reach
+            face = COLOURS[0] + ("80" if seen else "00")
+            axis.add_patch(Rectangle((x, y), side, side, fc=face, ec=text, lw=0.8))
+            if seen and layer:
+                for edge, below in ((x, x - side), (x + side, x + 2 * side)):
+                    axis.plot([edge, below], [y, y - 7.2 + side], color=text, lw=0.6)
+        count = 2 * reach + 1
+        axis.text(12, y + side / 2, name, ha="right", va="center")
+        axis.text(45, y + side / 2, f"{count} pixel{'s' * (count > 1)}", va="center")
+    return figure
+
+
+def field_picture(picture, depth, other):
+    """Draw the fields of one output pixel over a picture, a square for each number of layers.
+
+    Parameters
+    ----------
+    picture : ndarray, (S, S)
+        In grey levels, S odd; the pixel is the one in the middle.
+    depth : int
+        Layers of 3×3 to be drawn; the page moves through them by their ids, ``play-field-7``.
+    other : dict of str to int
+        Name and side of another network's field, drawn dashed.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, WIDTH / 1.45))
+    figure.subplots_adjust(0, 0, 1, 1)
+    half = len(picture) / 2
+    axis.imshow(picture, extent=(-half, half, -half, half), vmin=0, vmax=255)
+    axis.set(xlim=(-half * 1.45, half * 1.45), ylim=(-half, half))
+    axis.set_axis_off()
+
+    def square(side, **style):
+        corner = (-side / 2, -side / 2)
+        return axis.add_patch(Rectangle(corner, side, side, fill=False, **style))
+
+    for layers in range(depth + 1):
+        side = 2 * layers + 1
+        last = layers == depth
+        square(side, ec=COLOURS[4], lw=2.5 if last else 0.7).set_gid(f"play-field-{layers}")
+    label = axis.text(half + 1, depth - 2, f"{depth} layers:\n{side}×{side}", va="center")
+    label.set_gid("play-label")  # to be hidden where the reader chooses the layer
+    for name, side in other.items():
+        square(side, ec=COLOURS[5], lw=2.5, ls="--")
+        axis.text(half + 1, -side / 2, f"{name}:\n{side}×{side}", va="center")
+    return figure
