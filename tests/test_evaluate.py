@@ -48,21 +48,21 @@ def authors():
     return load_matconvnet(data.fetch(["weights/VDSR_Official.mat"])[0])
 
 
-@pytest.mark.parametrize("dataset", small_first(AUTHORS))
-@pytest.mark.parametrize("scale", SCALES)
+# The other cells of Table 3 take minutes each; they are recorded, and held to what is printed.
+@pytest.mark.parametrize(
+    ("dataset", "scale"),
+    [
+        ("Set5", 3),
+        *(pytest.param(*cell, marks=pytest.mark.slow) for cell in [("Set5", 2), ("Set5", 4)]),
+        pytest.param("Set14", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_authors_cells(data_dir, request, dataset, scale):
     model = request.getfixturevalue("authors")  # only after data_dir had its chance to skip
     scores = evaluate(model, dataset, scale)
     assert scores.psnr.mean() == pytest.approx(AUTHORS[dataset][scale - 2], abs=0.005)
     if dataset == "Set5":
         assert scores.ssim.mean() == pytest.approx((0.9587, 0.9213, 0.8838)[scale - 2], abs=0.0005)
-
-
-@pytest.mark.slow
-def test_authors_network_on_b100(data_dir, request):
-    scores = evaluate(request.getfixturevalue("authors"), "B100", 3)
-    assert scores.psnr.mean() == pytest.approx(28.822, abs=0.005)
-    assert scores.ssim.mean() == pytest.approx(0.7976, abs=0.0005)
 
 
 def test_columns_and_rows():
@@ -353,7 +353,7 @@ def test_what_is_no_model(got):
 def test_models_that_do_not_fit():
     images = {"a": noise(30, 32)}
     for function in (lambda x: x[..., 1:], lambda x: x[:, 0], lambda x: (x, x), lambda x: None):
-        message = r"model must map \(1, 1, 30, 32\) to the same shape, got "
+        message = r"model must map \(1, 1, H, W\) to the same shape, but \(1, 1, 30, 32\) gave "
         with pytest.raises(ValueError, match=message):
             evaluate(Returns(function), images, 2)
     model = VDSR(2, 2)

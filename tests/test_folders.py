@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,3 +119,31 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(OSError, match=r"cannot read .*a\.png: .*; replace the file"):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", folders.SUFFIXES)
+@pytest.mark.parametrize("count", [10, pytest.param(400, marks=pytest.mark.slow)])
+def test_damaged_files(tmp_path, suffix, count):
+    """Whatever bytes are wrong, there is an image or one of two errors that name the file."""
+    path = tmp_path / f"a{suffix}"
+    exif = {"exif": Image.Exif()} if suffix in (".jpg", ".png", ".webp", ".tif") else {}
+    if exif:
+        exif["exif"][274] = 6
+    Image.fromarray(GREY if suffix == ".pgm" else RGB).save(path, **exif)
+    whole, rng = path.read_bytes(), random.Random(0)
+    for i in range(count):
+        damaged = bytearray(whole)
+        for _ in range(1 + i % 3):
+            place = rng.randrange(min(len(whole), 200) if i % 2 else len(whole))
+            damaged[place] = rng.randrange(256)
+        if i % 5 == 0:
+            del damaged[rng.randrange(len(damaged)) :]
+        path.write_bytes(damaged)
+        try:
+            image = folders.read(path)
+        except (OSError, ValueError) as error:
+            assert str(path) in str(error)
+            assert "take it out of the folder" in str(error)
+        else:
+            assert image.dtype == np.uint8
+            assert image.shape[2:] in ((), (3,))

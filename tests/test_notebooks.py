@@ -51,7 +51,7 @@ def test_photo_is_enlarged_once_and_written(tmp_path, monkeypatch):
     Image.fromarray(np.full((9, 12, 3), 90, np.uint8)).save(tmp_path / "in.png")
     parameters = {"photo": "in.png", "target": "out.png", "scale": "2.5"}  # as papermill -r gives
     counting = nbformat.read(PHOTO, as_version=4)
-    counting.cells.insert(3, nbformat.v4.new_code_cell(
+    counting.cells.insert(2, nbformat.v4.new_code_cell(
         "import vdsr.networks as n; tiles = []; a = n.apply\n"
         "n.apply = lambda model, luma: tiles.append(luma) or a(model, luma)"
     ))  # fmt: skip

@@ -72,6 +72,7 @@ def test_degrade_crops_to_the_scale(scale, shape):
     [
         (2, "2"), (2.5, "5/2"), (10 / 3, "10/3"), (3.33, "333/100"), (np.float32(2.4), "12/5"),
         (np.int64(3), "3"), (Fraction(7, 3), "7/3"), (0.1 * 30, "3"), (1, "1"), (np.array(2), "2"),
+        (Fraction(102, 101), "101/100"),
     ],
 )  # fmt: skip
 def test_scale_as_a_fraction(scale, ratio):

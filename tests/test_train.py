@@ -333,6 +333,15 @@ def test_srcnn_trains_without_padding_and_its_last_layer_slowly(tiny):
         assert (moved - wanted).norm() < 0.05 * wanted.norm()
 
 
+def test_pixels_are_those_that_a_network_without_padding_gives(tiny):
+    trainer = begun(replace(tiny, **SRCNN, loss="pixel", precision="float32"))
+    hr, ilr = trainer.patches.batch(trainer.order[0])
+    error = (hr[..., 6:-6, 6:-6] - trainer.model(ilr)).square()
+    assert error.shape == (3, 1, 21, 21)
+    trainer._one_step()
+    assert trainer.measures[0, 0] == pytest.approx(error.mean().item() / 2, rel=1e-5)
+
+
 def test_srcnn_is_scored_at_full_size(tiny, tmp_path):
     config = replace(tiny, **SRCNN, precision="float32", epochs=None, steps=1)
     trainer = trained(config, tmp_path / "run")

@@ -67,7 +67,8 @@ def main(arguments=None):
     try:
         return _run(options)
     except (ImportError, OSError, TypeError, ValueError, MemoryError) as error:
-        print(f"vdsr {options.command}: {error}", file=sys.stderr)
+        # In one line, whatever a file is called.
+        print(f"vdsr {options.command}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         kept = ", nothing is written" if options.command == "upscale" else ""

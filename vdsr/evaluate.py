@@ -138,7 +138,10 @@ def super_resolve(model, ilr):
     with torch.inference_mode(), ieee_float32(), evaluating(model):
         y = model(x)
         if not isinstance(y, torch.Tensor) or y.shape != x.shape:
-            raise ValueError(f"model must map {tuple(x.shape)} to the same shape, got {shown(y)}")
+            got = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+            raise ValueError(
+                f"model must map (1, 1, H, W) to the same shape, but {tuple(x.shape)} gave {got}"
+            )
         return y[0, 0].double().cpu().numpy() * 255
 
 

@@ -52,12 +52,12 @@ class VDSR(nn.Module):
 
     def forward(self, ilr):
         """Map interpolated low resolution (N, 1, H, W) in [0, 1] to super-resolution alike."""
-        x = self.layers[:-1](ilr)
-        # The output is computed in float32 even under autocast: of an image in [0, 1], bf16 would
-        # keep fewer than 256 grey levels. Traced and scripted copies know no autocast.
-        if torch.jit.is_scripting():
-            out = self.layers[-1](x)
+        if torch.jit.is_scripting():  # which knows neither parts of a Sequential nor autocast
+            out = self.layers(ilr)
         else:
+            x = self.layers[:-1](ilr)
+            # The output is computed in float32 even under autocast: of an image in [0, 1], bf16
+            # would keep fewer than 256 grey levels.
             with torch.autocast(x.device.type, enabled=False):
                 out = self.layers[-1](x.to(self.layers[-1].weight.dtype))
         return ilr + out if self.residual else out

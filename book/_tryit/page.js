@@ -368,7 +368,6 @@ document.addEventListener("drop", (event) => {
 for (const button of form.querySelectorAll("[data-sample]")) {
   const name = button.dataset.sample;
   const url = new URL(name, import.meta.url);
-  button.append(Object.assign(new Image(), { src: url, alt: button.title, className: "dark-light" }));
   button.addEventListener("click", () => show(name, async () => (await fetch(url)).blob()));
 }
 for (const button of form.querySelectorAll("[data-scale]")) {
