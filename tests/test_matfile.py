@@ -65,12 +65,41 @@ def test_reads_what_matlab_wrote(data_dir):
         assert len(arrays) == 20
 
 
+# A single 1×1 double named x, 1.5, as a big-endian machine's MATLAB writes it.
+WORDS = [14, 56, 6, 8, 6, 0, 5, 8, 1, 1, 0x00010001, 0x78000000, 9, 8, 0x3FF80000, 0]
+
+
+def big_endian(path, **changed):
+    """Write the words above, some of them changed by their place."""
+    words = np.array(WORDS, ">u4")
+    for place, word in changed.items():
+        words[int(place[1:])] = word
+    path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\x01\x00MI" + words.tobytes())
+    return path
+
+
 def test_the_other_order_of_bytes(tmp_path):
-    """A single 1×1 double as a big-endian machine's MATLAB writes it."""
-    words = [14, 56, 6, 8, 6, 0, 5, 8, 1, 1, 0x00010001, 0x78000000, 9, 8, 0x3FF80000, 0, 0, 0]
-    header = b"MATLAB 5.0".ljust(124) + b"\x01\x00MI"
-    (tmp_path / "a.mat").write_bytes(header + np.array(words[:16], ">u4").tobytes())
-    assert read_mat(tmp_path / "a.mat")["x"] == 1.5
+    assert read_mat(big_endian(tmp_path / "a.mat"))["x"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"w0": 13}, "element of type 13 is no array"),
+        ({"w1": 64}, "longer than what holds it"),
+        ({"w7": 4}, r"cannot be of shape \[1\]"),
+        ({"w8": 2**32 - 1}, r"cannot be of shape \[-1, 1\]"),
+        ({"w8": 2**31 - 1}, "cannot reshape"),
+        ({"w10": 0x00050001}, "longer than what holds it"),
+        ({"w11": 0xFF000000}, "ascii"),
+        ({"w12": 8}, "KeyError: 8"),  # on which SciPy ends Python
+        ({"w12": 2**16 - 1}, "KeyError: 65535"),
+    ],
+)
+def test_every_part_is_checked(tmp_path, changed, message):
+    path = big_endian(tmp_path / "a.mat", **changed)
+    with pytest.raises(ValueError, match=rf"it is damaged \(.*{message}"):
+        read_mat(path)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -55,6 +55,20 @@ def test_order_depends_on_seed_and_epoch_alone(patches):
     assert not torch.equal(order, patches.epoch_order(2, 2))
 
 
+def test_order_is_that_of_recorded_runs(patches):
+    assert patches.epoch_order(1, 2)[:5].tolist() == [779, 264, 989, 2596, 988]
+
+
+def test_sizes_of_patches():
+    """An image as large as a patch gives one, a smaller one gives none."""
+    large, small = np.full((20, 20), 99, np.uint8), np.zeros((18, 20), np.uint8)
+    patches = Patches([small, large], (2,), size=20)
+    assert patches.hr.shape == patches.ilr.shape == (1, 400)
+    assert patches.hr.dtype == patches.ilr.dtype == torch.float32
+    assert patches.hr.unique().item() == pytest.approx(99 / 255)
+    assert len(Patches([large], (1,), size=1)) == 400
+
+
 def test_scales_are_mixed_in_a_batch(patches):
     first = patches.epoch_order(0, 0)[:64] % len(patches.hr)
     at_scale_2 = (first < 144) | ((first >= 288) & (first < 288 + 70))
