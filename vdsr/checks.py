@@ -14,7 +14,7 @@ def shown(value):
     return reprlib.repr(value)
 
 
-def real(name, value, must, allowed=lambda number: True):
+def real(name, value, must, allowed):
     """Return a finite number as Python's int, Fraction or float, NumPy's numbers among them.
 
     Parameters
@@ -47,7 +47,7 @@ def real(name, value, must, allowed=lambda number: True):
     return number
 
 
-def whole(name, value, must, allowed=lambda number: True):
+def whole(name, value, must, allowed):
     """Return a whole number as Python's int, a float such as 3.0 among them.
 
     Parameters
