@@ -99,8 +99,10 @@ def saved(array, mode=None, **options):
         (saved(RGB, "LAB"), ".tif", "colours of kind LAB"),
         (saved(RGB, save_all=True, append_images=[Image.new("RGB", (30, 20))]), ".tif", "2 frames"),
         (saved(RGB, save_all=True, append_images=[Image.new("RGB", (30, 20))]), ".png", "2 frames"),
+        (saved(RGB, "RGBA", save_all=True, append_images=[Image.new("RGBA", (30, 20))]), ".png",
+         "2 frames"),
     ],
-)
+)  # fmt: skip
 def test_kinds_that_are_no_ground_truth(tmp_path, write, suffix, wrong):
     path = tmp_path / f"a{suffix}"
     write(path)
@@ -114,6 +116,9 @@ def test_files_that_cannot_be_read(tmp_path):
         path.write_bytes(content)
         with pytest.raises(OSError, match=r"cannot read .*a\.png: .*; replace the file"):
             load_images(tmp_path)
+    Image.fromarray(GREY).save(path, "GIF")  # not what its suffix says, nor a format of the list
+    with pytest.raises(OSError, match=r"cannot read .*a\.png: .*; replace the file"):
+        load_images(tmp_path)
     Image.fromarray(RGB).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
