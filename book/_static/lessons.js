@@ -1,5 +1,6 @@
 // Figures of the teaching chapters that can be played with. Without this script they are pictures.
-// What moves in an SVG has an id that begins with "play-" (vdsr/lessons.py, notebooks/recipe.ipynb).
+// What moves in an SVG has an id that begins with "play-" (vdsr/study/lessons.py,
+// notebooks/recipe.ipynb).
 "use strict";
 
 /** Put sliders above a figure's caption, and return them. */
@@ -44,7 +45,7 @@ function playClipping(figure) {
     say(inputs[1], decimal(theta));
     for (const line of lines) {
       const name = line.id.split("_")[1];
-      const corner = { none: right + 10, theta: theta }[name] ?? Number(name);
+      const corner = { none: right + 10, theta: theta - gamma }[name] ?? Number(name);
       const points = [point(left, left + gamma)];
       if (corner < left) points[0] = point(left, corner + gamma);
       else points.push(point(corner, corner + gamma));

@@ -297,38 +297,42 @@ def test_figures_are_read_on_any_screen(browser, site, name, width, scheme):
     assert not browser.execute_script(WIDE)
 
 
-def path_of(browser, line):
-    return browser.execute_script(
-        "return document.querySelector(`[id^='play-line_${arguments[0]}'] path`).getAttribute('d')",
-        line,
-    )
+def points(path):
+    """Return the corners of a path, an (N, 2) array: x from the left, y from the top."""
+    return np.array([v for v in path.split() if v not in "ML"], float).reshape(-1, 2)
 
 
-def levels(browser, line):
-    """Where in the figure a line ends, from the top."""
-    return float(path_of(browser, line).split()[-1])
+def played(browser, line):
+    """Return the corners of one of the lines that the page's script has drawn."""
+    path = f"[id^='play-line_{line}'] path"
+    return points(browser.find_element("css selector", path).get_attribute("d"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("served", [True, False], ids=["served", "from a file"])
 def test_clipping_figure_is_moved_by_keys(browser, site, html, served):
+    """Seen at where each line bends, and at where it ends."""
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get(f"{site if served else html.as_uri()}/notebooks/recipe.html")
     gamma, theta = browser.find_elements("css selector", ".play-clipping input")
-    before = {line: levels(browser, line) for line in ("theta", "-4", "-3.3")}
-    assert before["theta"] < before["-3.3"] < before["-4"]  # highest first
+    before = {line: played(browser, line)[1:] for line in ("theta", "-4", "-3.3")}
+    level = {line: ends[-1, 1] for line, ends in before.items()}
+    assert level["theta"] < level["-3.3"] < level["-4"]  # highest first
     for _ in range(10):  # γ from 0.1 to 0.01
         gamma.send_keys(Keys.ARROW_LEFT)
     assert gamma.get_attribute("aria-valuetext") == "0.01"
-    after = {line: levels(browser, line) for line in before}
-    assert after["theta"] == pytest.approx(before["theta"])  # the paper's rule stays
-    decade = after["-4"] - before["-4"]
-    assert decade > 10
-    assert after["-3.3"] - before["-3.3"] == pytest.approx(decade)
+    after = {line: played(browser, line)[1:] for line in before}
+    right, down = after["theta"][0, 0] - before["theta"][0, 0], after["-4"][0, 1] - level["-4"]
+    assert right > 10 and down > 10  # a decade of each axis
+    # The paper's rule stays where it was, and bends later; the others bend where they did.
+    assert after["theta"] == pytest.approx(before["theta"] + [[right, 0], [0, 0]])
+    for line in ("-4", "-3.3"):
+        assert after[line] == pytest.approx(before[line] + [0, down])
     for _ in range(10):  # θ from 0.0001 to 0.001
         theta.send_keys(Keys.ARROW_RIGHT)
-    assert levels(browser, "theta") == pytest.approx(before["theta"] - decade)
-    assert levels(browser, "-4") == pytest.approx(after["-4"])
+    moved = after["theta"] + [[right, -down], [0, -down]]
+    assert played(browser, "theta")[1:] == pytest.approx(moved)
+    assert played(browser, "-4")[1:] == pytest.approx(after["-4"])
 
 
 @pytest.mark.slow
@@ -340,11 +344,10 @@ def test_the_figure_drawn_and_the_figure_played_with_begin_alike(browser, site):
         if "play-frame" in o.get("data", {}).get("text/html", "")
     )  # fmt: skip
     browser.get(f"{site}/notebooks/recipe.html")
-    for line in ("theta", "-4", "-3.3"):
-        drawn = re.search(rf'id="play-line_{line}[^"]*">\s*<path d="([^"]*)"', svg)[1]
-        last = [float(v) for v in drawn.split()[-2:]]
-        played = [float(v) for v in path_of(browser, line).split()[-2:]]
-        assert played == pytest.approx(last, abs=0.5)
+    for line in ("none", "theta", "-4", "-3.3"):
+        drawn = points(re.search(rf'id="play-line_{line}[^"]*">\s*<path d="([^"]*)"', svg)[1])
+        again = np.interp(drawn[:, 0], *played(browser, line).T)
+        assert again == pytest.approx(drawn[:, 1], abs=0.5), line
 
 
 @pytest.mark.slow
