@@ -68,5 +68,5 @@ clean:
 
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,export,dev]'
+	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,export,fast,dev]'
 	touch $@

@@ -252,7 +252,7 @@ def _provenance(trainer):
     name, trouble = machine.commit()
     now = {
         "commit": name, "torch": torch.__version__, "device": machine.device_name(trainer.device),
-        "arithmetic": "bf16" if trainer.bf16 else "float32",
+        "arithmetic": trainer.arithmetic,
     }  # fmt: skip
     before = trainer.record
     joined = {}

@@ -1,6 +1,7 @@
 """One plain training loop: momentum SGD whose gradients are clipped to ±θ/γ."""
 
 import warnings
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -88,9 +89,10 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed)
         init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
         # cuDNN's float32 convolutions are faster in PyTorch's own layout, all others in this one.
-        plain = self.device.type == "cuda" and not self.bf16
-        layout = torch.contiguous_format if plain else torch.channels_last
+        cuda = self.device.type == "cuda"
+        layout = torch.contiguous_format if cuda and not self.bf16 else torch.channels_last
         self.model.to(self.device, memory_format=layout)
+        self.winograd = None if cuda or self.bf16 else _winograd(self.model)
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(config, self.model)
 
@@ -113,6 +115,11 @@ class Trainer:
     def finished(self):
         """Whether the last step is done."""
         return self.step == self.total_steps
+
+    @property
+    def arithmetic(self):
+        """The number format of the convolutions, and their algorithm if it is not the usual one."""
+        return "bf16" if self.bf16 else "float32, Winograd" if self.winograd else "float32"
 
     @property
     def rate(self):
@@ -269,7 +276,10 @@ class Trainer:
         hr, ilr = self.patches.batch(self.order[self.cursor][0])
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False):
+        with (
+            self.winograd.used(self.model) if self.winograd else nullcontext(),
+            torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False),
+        ):
             sr = self.model(ilr)
         cut = (hr.shape[-1] - sr.shape[-1]) // 2
         hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
@@ -353,3 +363,12 @@ def _bf16_is_fast(device):
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _winograd(model):
+    """Return the module if it serves a network and numba, which it needs, is installed."""
+    try:
+        from . import winograd
+    except ModuleNotFoundError:
+        return None
+    return winograd if winograd.layers(model) else None

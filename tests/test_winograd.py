@@ -1,0 +1,127 @@
+"""Winograd's algorithm computes the convolution, and training by it is the same training."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+import vdsr
+from vdsr import TrainConfig, model
+from vdsr.train import Trainer
+
+winograd = pytest.importorskip(
+    "vdsr.winograd", reason="numba is not installed", exc_type=ImportError
+)
+
+
+@pytest.fixture
+def threads():
+    """Set torch's number of threads; afterwards it is what it was."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(function, x, weight, bias, dtype):
+    """Return an output and its gradients, for a random gradient of the output."""
+    arguments = [t.detach().to(dtype).requires_grad_() for t in (x, weight, bias)]
+    y = function(*arguments)
+    y.backward(random(*y.shape, seed=9).to(dtype))
+    return [y.detach(), *(t.grad for t in arguments)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 4, 4), (2, 5, 3), (3, 41, 41), (1, 7, 150), (1, 66, 8), (9, 12, 40)]
+)
+def test_it_is_the_convolution(shape, count, threads):
+    """Output and all three gradients, whatever the sides leave over, in one thread or two."""
+    threads(count)
+    n, height, width = shape
+    x, weight, bias = random(n, 64, height, width), random(64, 64, 3, 3, seed=1), random(64, seed=2)
+    exact = gradients(lambda *a: conv2d(*a, padding=1), x, weight, bias, torch.float64)
+    ours = gradients(winograd.conv2d, x, weight, bias, torch.float32)
+    for a, b in zip(ours, exact, strict=True):
+        assert (a - b).norm() < 1e-5 * b.norm()
+        assert (a - b).abs().max() < 1e-4 * b.abs().max()
+
+
+def test_the_result_is_the_same_each_time(threads):
+    """So that an interrupted training ends in the same weights."""
+    threads(2)
+    x, weight, bias = random(5, 64, 41, 41), random(64, 64, 3, 3, seed=1), random(64, seed=2)
+    results = [gradients(winograd.conv2d, x, weight, bias, torch.float32) for _ in range(2)]
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_is_not_finite_stays_so():
+    """A training that diverges is told by it."""
+    x, weight = random(1, 64, 9, 9), random(64, 64, 3, 3, seed=1)
+    x[0, 5, 4, 4] = float("nan")
+    assert winograd.conv2d(x, weight)[0, :, 3:6, 3:6].isnan().all()
+    x[0, 5, 4, 4] = float("inf")
+    assert not winograd.conv2d(x, weight)[0, :, 3:6, 3:6].isfinite().any()
+
+
+def test_a_network_uses_it_in_a_block_alone(monkeypatch):
+    """Layers of 64 channels, and no others: not the first, the last, nor dilated ones."""
+    calls = []
+    original = winograd.conv2d
+    monkeypatch.setattr(winograd, "conv2d", lambda *a: calls.append(a) or original(*a))
+    net, x = vdsr.VDSR(depth=5), random(1, 1, 20, 22)
+    model.init_(net)
+    expected = net(x)
+    with winograd.used(net):
+        result = net(x)
+    assert len(calls) == 3
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(result, expected)
+    assert torch.equal(net(x), expected)
+    for other in (vdsr.VDSR(depth=5, dilation=2), vdsr.VDSR(depth=5, width=32), vdsr.SRCNN()):
+        with winograd.used(other):
+            other(x)
+    assert len(calls) == 3
+
+
+def test_training_by_it_is_the_same_training(tmp_path, monkeypatch):
+    config = TrainConfig(
+        depth=4, batch_size=4, epochs=None, steps=3, train_set="samples-train", scales=(2,),
+        eval_sets=(), precision="float32",
+    )  # fmt: skip
+    states = []
+    for module, arithmetic in ((winograd, "float32, Winograd"), (None, "float32")):
+        monkeypatch.setattr(sys.modules[Trainer.__module__], "_winograd", lambda _, m=module: m)
+        trainer = Trainer(config, tmp_path / arithmetic, device="cpu")
+        assert trainer.arithmetic == arithmetic
+        trainer.fit()
+        states.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
+    assert not torch.equal(*states)
+    start = Trainer(config, tmp_path / "none", device="cpu")
+    moved = states[1] - torch.cat([p.detach().flatten() for p in start.parameters])
+    assert (states[0] - states[1]).norm() < 1e-3 * moved.norm()
+
+
+@pytest.mark.parametrize(
+    ("settings", "arithmetic"),
+    [({}, "float32, Winograd"), ({"precision": "bf16"}, "bf16")]
+    + [({key: 2}, "float32") for key in ("depth", "dilation")]
+    + [({"width": 32}, "float32")],
+)
+def test_training_says_whether_it_is_used(settings, arithmetic, tmp_path):
+    tiny = TrainConfig(depth=3, batch_size=4, train_set="samples-train", precision="float32")
+    trainer = Trainer(replace(tiny, **settings), tmp_path / "run", device="cpu")
+    assert trainer.arithmetic == arithmetic
+
+
+def test_training_does_without_numba(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vdsr.winograd", None)
+    monkeypatch.delattr(vdsr, "winograd")
+    tiny = TrainConfig(depth=3, batch_size=4, train_set="samples-train", precision="float32")
+    assert Trainer(tiny, tmp_path / "run", device="cpu").arithmetic == "float32"
