@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's algorithm: twice as fast where a CPU has no bf16.
+"""Convolutions by Winograd's algorithm: training in less time where a CPU has no bf16.
 
 Each 4×4 square of a 3×3 convolution's output depends on a 6×6 square of its input. By the
 definition it takes 144 products for each pair of channels, by F(4×4, 3×3) of Lavin and Gray 2016
