@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage.color import rgb2ycbcr, ycbcr2rgb
+from torch.nn.utils import prune
 
 import vdsr
-from vdsr import SRCNN, VDSR, imresize, networks, upscale
+from vdsr import SRCNN, VDSR, imresize, machine, networks, upscale
 from vdsr.evaluate import super_resolve
 from vdsr.model import init_
 
@@ -76,13 +77,13 @@ def test_memory_is_bounded_by_the_tile(model, monkeypatch):
 
 def test_network_changes_luminance_alone(model):
     image = picture("float64", (3,))
-    out = upscale(image, 2, model=model)
+    out = upscale(image, 2, model=model, precision="float32")
     ycc = rgb2ycbcr(imresize(image, 2))
     with torch.no_grad():
         luma = model(torch.tensor(ycc[None, None, ..., 0] / 255).float())[0, 0].numpy() * 255
     ycc[..., 0] = luma
     np.testing.assert_allclose(out, ycbcr2rgb(ycc).clip(0, 1), atol=2e-5)
-    grey = upscale(image[..., 0], 2, model=model)
+    grey = upscale(image[..., 0], 2, model=model, precision="float32")
     with torch.no_grad():
         wanted = model(torch.tensor(imresize(image[..., 0], 2))[None, None].float())[0, 0].numpy()
     np.testing.assert_allclose(grey, wanted.clip(0, 1), atol=1e-6)
@@ -283,9 +284,10 @@ def test_other_forms_of_a_network_give_its_result(model, wrap):
     copy = VDSR(depth=3, width=4)
     copy.load_state_dict(model.state_dict())
     image = picture("float32", ())
-    wanted = upscale(image, 2, model=model)
+    wanted = upscale(image, 2, model=model, precision="float32")
     for tile in (16, 1000):
-        assert np.abs(upscale(image, 2, model=wrap(copy), tile=tile) - wanted).max() < 1e-6
+        out = upscale(image, 2, model=wrap(copy), precision="float32", tile=tile)
+        assert np.abs(out - wanted).max() < 1e-6
         copy.float()
 
 
@@ -297,6 +299,57 @@ def test_half_precision_is_near(model, dtype):
     out = upscale(image, 2, model=copy.to(dtype), tile=16)
     assert next(copy.parameters()).dtype == dtype
     assert np.abs(out - upscale(image, 2, model=model)).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("fast", "precision", "least", "most"),
+    [(True, "auto", 0.01, 2), (True, "float32", 0, 1e-3), (False, "auto", 0, 1e-3)],
+)
+def test_fast_arithmetic_is_near_and_float32_is_exact(fast, precision, least, most, monkeypatch):
+    """Grey levels by which the network that ships differs in bfloat16, where it is fast."""
+    monkeypatch.setattr(networks, "bf16_is_fast", lambda device: fast)
+    network = vdsr.load_pretrained()
+    luma = next(iter(vdsr.load_images("samples-test").values()))[100:114, 100:118, 1] / 255
+    wanted = super_resolve(network, imresize(luma, 2) * 255).clip(0, 255)
+    out = upscale(luma, 2, model=network, precision=precision) * 255
+    assert least <= np.abs(out - wanted).max() <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_fast_arithmetic_changes_no_picture_by_a_fiftieth_of_a_decibel(scale, data_dir):
+    network = vdsr.load_pretrained()
+    if not machine.bf16_is_fast(torch.device("cpu")):
+        pytest.skip("this CPU has no bf16: it would take hours")
+    with networks.fastest(network, "auto") as fast:
+        quick = vdsr.evaluate(fast, "Set5", scale).psnr
+    change = (quick - vdsr.evaluate(network, "Set5", scale).psnr).abs()
+    assert 0 < change.max() < 0.02
+
+
+def test_a_network_is_left_as_it_is(model, monkeypatch):
+    """Values, layout and mode, and one whose weights cannot be copied works, too."""
+    monkeypatch.setattr(networks, "bf16_is_fast", lambda device: False)
+    network = VDSR(depth=3)
+    init_(network)
+    before = [(p.clone(), p.stride()) for p in network.parameters()]
+    image = picture("float32", ())
+    out = upscale(image, 2, model=network)
+    for (value, stride), p in zip(before, network.parameters(), strict=True):
+        assert torch.equal(p, value)
+        assert p.stride() == stride
+    assert not any("forward" in vars(module) for module in network.modules())
+    prune.identity(network.layers[2], "weight")
+    network(torch.zeros(1, 1, 5, 5)).sum().backward()
+    assert np.abs(upscale(image, 2, model=network) - out).max() < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bf16", None, 32])
+def test_bad_precisions_are_named(silent, precision):
+    with pytest.raises(
+        ValueError, match=f"precision must be 'auto' or 'float32', got {precision!r}"
+    ):
+        upscale(np.zeros((5, 5)), 2, model=silent, precision=precision)
 
 
 def test_srcnn_just_made_works_and_stays_as_it_is():

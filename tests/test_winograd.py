@@ -1,6 +1,5 @@
 """Winograd's algorithm computes the convolution, and training by it is the same training."""
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -96,8 +95,9 @@ def test_training_by_it_is_the_same_training(tmp_path, monkeypatch):
         eval_sets=(), precision="float32",
     )  # fmt: skip
     states = []
-    for module, arithmetic in ((winograd, "float32, Winograd"), (None, "float32")):
-        monkeypatch.setattr(sys.modules[Trainer.__module__], "_winograd", lambda _, m=module: m)
+    for arithmetic in ("float32, Winograd", "float32"):
+        if states:
+            monkeypatch.setattr(winograd, "find_spec", lambda name: None)
         trainer = Trainer(config, tmp_path / arithmetic, device="cpu")
         assert trainer.arithmetic == arithmetic
         trainer.fit()
@@ -121,7 +121,6 @@ def test_training_says_whether_it_is_used(settings, arithmetic, tmp_path):
 
 
 def test_training_does_without_numba(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "vdsr.winograd", None)
-    monkeypatch.delattr(vdsr, "winograd")
+    monkeypatch.setattr(winograd, "find_spec", {"numba": None}.__getitem__)
     tiny = TrainConfig(depth=3, batch_size=4, train_set="samples-train", precision="float32")
     assert Trainer(tiny, tmp_path / "run", device="cpu").arithmetic == "float32"

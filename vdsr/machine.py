@@ -63,6 +63,13 @@ def device_name(device):
     return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def bf16_is_fast(device):
+    """Return whether a device has instructions of its own for bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def _cpu_name():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

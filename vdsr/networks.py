@@ -1,10 +1,15 @@
-"""Networks that `vdsr.upscale` is given: what is wrong with one, and how far it sees."""
+"""Networks that `vdsr.upscale` is given: their faults, how far they see, how they run fastest."""
+
+from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 import torch
 from torch import nn
 
+from . import winograd
 from .evaluate import super_resolve
+from .machine import bf16_is_fast
 from .model import SRCNN, VDSR, receptive_field
 from .pictures import first_line
 
@@ -52,6 +57,43 @@ def apply(model, luma):
             "type for it"
         )
     return sr
+
+
+@contextmanager
+def fastest(model, precision):
+    """Give a network for use in a block, as fast as its device computes it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A VDSR in float32 is copied. Others are given as they are: of them it is not known what
+        they bear.
+    precision : {"auto", "float32"}
+        Whether its middle may compute in half precision, on a GPU, and in bfloat16, on a CPU
+        that has instructions for it.
+    """
+    if type(model) is not VDSR or {weight.dtype for weight in model.parameters()} != {
+        torch.float32
+    }:
+        yield model
+        return
+    model = _copy(model)
+    device = next(model.parameters()).device
+    kind = device.type
+    if precision == "auto" and (kind == "cuda" or bf16_is_fast(device)):
+        with torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16):
+            yield model
+    else:
+        with winograd.used(model):
+            yield model
+
+
+def _copy(model):
+    """Return a network's copy in the channels-last layout, which convolves faster."""
+    try:
+        return deepcopy(model).to(memory_format=torch.channels_last)
+    except RuntimeError:  # weights that are computed from others, as after pruning
+        return model
 
 
 def halo(model):

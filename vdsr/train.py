@@ -9,11 +9,12 @@ from time import monotonic
 import numpy as np
 import torch
 
+from . import winograd
 from .config import RECIPE, run_id, settings_of
 from .data import data_hash, load_images
 from .evaluate import ieee_float32, prepare, score
 from .files import DamagedFile, load_checkpoint, save_checkpoint
-from .machine import OtherLoad
+from .machine import OtherLoad, bf16_is_fast
 from .model import init_, step_operations
 from .optim import clip_, make_optimizers, set_rates
 from .patches import Patches
@@ -63,7 +64,7 @@ class Trainer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.record = {}  # where the run comes from; kept with the state, for the ledger
         self.bf16 = config.precision == "bf16" or (
-            config.precision == "auto" and _bf16_is_fast(self.device)
+            config.precision == "auto" and bf16_is_fast(self.device)
         )
         self.patches = _patches(
             data_hash(config.train_set), config.train_set, config.scales, size=config.patch_size,
@@ -89,10 +90,10 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed)
         init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
         # cuDNN's float32 convolutions are faster in PyTorch's own layout, all others in this one.
-        cuda = self.device.type == "cuda"
-        layout = torch.contiguous_format if cuda and not self.bf16 else torch.channels_last
+        plain = self.device.type == "cuda" and not self.bf16
+        layout = torch.contiguous_format if plain else torch.channels_last
         self.model.to(self.device, memory_format=layout)
-        self.winograd = None if cuda or self.bf16 else _winograd(self.model)
+        self.winograd = not self.bf16 and bool(winograd.layers(self.model))
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(config, self.model)
 
@@ -277,7 +278,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         with (
-            self.winograd.used(self.model) if self.winograd else nullcontext(),
+            winograd.used(self.model) if self.winograd else nullcontext(),
             torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False),
         ):
             sr = self.model(ilr)
@@ -357,18 +358,3 @@ def _error(kind, difference):
     if kind == "squared":
         return difference.square().sum() / 2
     return difference.abs().sum()
-
-
-def _bf16_is_fast(device):
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def _winograd(model):
-    """Return the module if it serves a network and numba, which it needs, is installed."""
-    try:
-        from . import winograd
-    except ModuleNotFoundError:
-        return None
-    return winograd if winograd.layers(model) else None

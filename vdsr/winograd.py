@@ -11,43 +11,41 @@ float32's rounding.
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import njit
 from torch.autograd.function import once_differentiable
 
 from .model import convolutions
 
-WIDTH = 64  # channels, as in the paper; a constant, so that loops over them are vectorised
+WIDTH = 64  # channels, as in the paper
 SQUARES = 256  # handled at a time, few enough for the processor's cache
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 KERNEL_MAP = torch.from_numpy(np.kron(G, G)).float()  # from 9 weights to 36
 _pool = ThreadPoolExecutor()
-# Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
-_compiled = partial(njit, nogil=True, cache=True, fastmath={"contract"})
 
 
 def layers(model):
-    """Return the convolutions of a network that can be computed so, those of its middle."""
+    """Return the convolutions of a network that can be computed so.
+
+    Those of a VDSR's middle can, in float32 on the CPU, if numba is installed.
+    """
+    if find_spec("numba") is None:
+        return []
     return [
         conv
         for conv in convolutions(model)
         if conv.weight.shape == (WIDTH, WIDTH, 3, 3)
         and conv.padding == conv.dilation == conv.stride == (1, 1)
+        and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
     ]
 
 
 @contextmanager
 def used(model):
-    """Let a network compute what it can by this algorithm in a block.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        In float32, on the CPU.
-    """
+    """Let a network's `layers` compute by this algorithm in a block."""
     chosen = layers(model)
     try:
         for conv in chosen:
@@ -80,33 +78,38 @@ def conv2d(x, weight, bias=None):
     return _Convolution.apply(x, weight, weight.new_zeros(WIDTH) if bias is None else bias)
 
 
+# numba is imported where it is needed alone: the package does without.
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
+        from .winograd_maps import transform_input, transform_output
+
         x = x.permute(0, 2, 3, 1).contiguous()
         kernels = (KERNEL_MAP @ weight.reshape(-1, 9).T).view(36, WIDTH, WIDTH)  # out, in
         ctx.save_for_backward(x, kernels)
         # An output that is a view could not be changed in place by a ReLU.
         y = torch.empty_like(x.permute(0, 3, 1, 2))
         for rows, (v, m) in _blocks(x.shape, 1):
-            _each(_transform_input, rows, 1, x, v)
+            _each(transform_input, rows, 1, x, v)
             torch.bmm(v, kernels.transpose(1, 2), out=m)
-            _each(_transform_output, rows, 1, m, bias, y.permute(0, 2, 3, 1))
+            _each(transform_output, rows, 1, m, bias, y.permute(0, 2, 3, 1))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
+        from .winograd_maps import transform_input, transform_input_back, transform_output_back
+
         x, kernels = ctx.saved_tensors
         gradient = gradient.permute(0, 2, 3, 1).contiguous()
         of_x, of_kernels = torch.empty_like(x), torch.zeros_like(kernels)
         image = -(-x.shape[1] // 4)  # neighbouring squares add to the same pixels
         for rows, (v, m) in _blocks(x.shape, image):
-            _each(_transform_input, rows, image, x, v)
-            _each(_transform_output_back, rows, image, gradient, m)
+            _each(transform_input, rows, image, x, v)
+            _each(transform_output_back, rows, image, gradient, m)
             of_kernels.baddbmm_(m.transpose(1, 2), v)
             torch.bmm(m, kernels, out=v)
-            _each(_transform_input_back, rows, image, v, of_x)
+            _each(transform_input_back, rows, image, v, of_x)
         of_weight = (KERNEL_MAP.T @ of_kernels.view(36, -1)).T.reshape(WIDTH, WIDTH, 3, 3)
         return of_x.permute(0, 3, 1, 2), of_weight, gradient.sum((0, 1, 2))
 
@@ -137,177 +140,3 @@ def _each(transform, rows, unit, *tensors):
     for part in parts:
         part.result()
     return None
-
-
-# The maps of one row or column, at i with a stride of s in its flat array, for all channels.
-
-
-@_compiled(inline="always")
-def _bt(x, i, y, s):
-    """Multiply six values by Bᵀ."""
-    four, five, two = np.float32(4), np.float32(5), np.float32(2)
-    for c in range(WIDTH):
-        k = i + c
-        a, b, d, e, f, g = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s], x[k + 4 * s], x[k + 5 * s]
-        even, odd, even2, odd2 = f - four * d, e - four * b, f - d, two * (e - b)
-        y[k] = four * a - five * d + f
-        y[k + s] = even + odd
-        y[k + 2 * s] = even - odd
-        y[k + 3 * s] = even2 + odd2
-        y[k + 4 * s] = even2 - odd2
-        y[k + 5 * s] = four * b - five * e + g
-
-
-@_compiled(inline="always")
-def _b(x, i, y, s):
-    """Multiply six values by B."""
-    four, five, two = np.float32(4), np.float32(5), np.float32(2)
-    for c in range(WIDTH):
-        k = i + c
-        a, b, d, e, f, g = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s], x[k + 4 * s], x[k + 5 * s]
-        sum1, difference1, sum2, difference2 = b + d, d - b, e + f, f - e
-        y[k] = four * a
-        y[k + s] = four * (difference1 + g) + two * difference2
-        y[k + 2 * s] = -five * a - four * sum1 - sum2
-        y[k + 3 * s] = -difference1 - two * difference2 - five * g
-        y[k + 4 * s] = a + sum1 + sum2
-        y[k + 5 * s] = g
-
-
-@_compiled(inline="always")
-def _at(x, i, y, s):
-    """Multiply six values by Aᵀ, which gives four."""
-    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
-    for c in range(WIDTH):
-        k = i + c
-        a, b, d, e, f, g = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s], x[k + 4 * s], x[k + 5 * s]
-        sum1, difference1, sum2, difference2 = b + d, b - d, e + f, e - f
-        y[k] = a + sum1 + sum2
-        y[k + s] = difference1 + two * difference2
-        y[k + 2 * s] = sum1 + four * sum2
-        y[k + 3 * s] = difference1 + eight * difference2 + g
-
-
-@_compiled(inline="always")
-def _a(x, i, y, s):
-    """Multiply four values by A, which gives six."""
-    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
-    for c in range(WIDTH):
-        k = i + c
-        a, b, d, e = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s]
-        even, odd, even2, odd2 = a + d, b + e, a + four * d, two * b + eight * e
-        y[k] = a
-        y[k + s] = even + odd
-        y[k + 2 * s] = even - odd
-        y[k + 3 * s] = even2 + odd2
-        y[k + 4 * s] = even2 - odd2
-        y[k + 5 * s] = e
-
-
-# A square lies in a flat array as 6×6 times channels: a column's stride is SIX, a row's WIDTH.
-SIX = 6 * WIDTH
-
-
-@_compiled()
-def _transform_input(start, first, last, x, v):
-    """Set v (36, squares, 64) to Bᵀ d B of the squares of x (N, H, W, 64) in some rows."""
-    _, height, width, _ = x.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high) - 1
-        for square in range(wide):
-            left = 4 * square - 1
-            for r in range(6):
-                for q in range(6):
-                    k = (6 * r + q) * WIDTH
-                    if 0 <= top + r < height and 0 <= left + q < width:
-                        for c in range(WIDTH):
-                            d[k + c] = x[image, top + r, left + q, c]
-                    else:
-                        d[k : k + WIDTH] = np.float32(0)
-            for q in range(6):
-                _bt(d, q * WIDTH, e, SIX)
-            for r in range(6):
-                _bt(e, r * SIX, d, WIDTH)
-            place = (row - start) * wide + square
-            for k in range(36):
-                for c in range(WIDTH):
-                    v[k, place, c] = d[k * WIDTH + c]
-
-
-@_compiled()
-def _transform_input_back(start, first, last, v, x):
-    """Set images of x to the sums of B v Bᵀ, the transpose of `_transform_input`."""
-    _, height, width, _ = x.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    x[first // high : last // high] = np.float32(0)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high) - 1
-        for square in range(wide):
-            left, place = 4 * square - 1, (row - start) * wide + square
-            for k in range(36):
-                for c in range(WIDTH):
-                    d[k * WIDTH + c] = v[k, place, c]
-            for q in range(6):
-                _b(d, q * WIDTH, e, SIX)
-            for r in range(6):
-                _b(e, r * SIX, d, WIDTH)
-            for r in range(6):
-                for q in range(6):
-                    if 0 <= top + r < height and 0 <= left + q < width:
-                        k = (6 * r + q) * WIDTH
-                        for c in range(WIDTH):
-                            x[image, top + r, left + q, c] += d[k + c]
-
-
-@_compiled()
-def _transform_output(start, first, last, m, bias, y):
-    """Set the squares of y (N, H, W, 64) in some rows to Aᵀ m A, plus the bias."""
-    _, height, width, _ = y.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high)
-        for square in range(wide):
-            left, place = 4 * square, (row - start) * wide + square
-            for k in range(36):
-                for c in range(WIDTH):
-                    d[k * WIDTH + c] = m[k, place, c]
-            for q in range(6):
-                _at(d, q * WIDTH, e, SIX)
-            for r in range(4):
-                _at(e, r * SIX, d, WIDTH)
-            for r in range(min(4, height - top)):
-                for q in range(min(4, width - left)):
-                    k = (6 * r + q) * WIDTH
-                    for c in range(WIDTH):
-                        y[image, top + r, left + q, c] = d[k + c] + bias[c]
-
-
-@_compiled()
-def _transform_output_back(start, first, last, y, m):
-    """Set m (36, squares, 64) to A y Aᵀ, the transpose of `_transform_output`."""
-    _, height, width, _ = y.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high)
-        for square in range(wide):
-            left, place = 4 * square, (row - start) * wide + square
-            for r in range(4):
-                for q in range(4):
-                    k = (6 * r + q) * WIDTH
-                    if top + r < height and left + q < width:
-                        for c in range(WIDTH):
-                            d[k + c] = y[image, top + r, left + q, c]
-                    else:
-                        d[k : k + WIDTH] = np.float32(0)
-            for q in range(4):
-                _a(d, q * WIDTH, e, SIX)
-            for r in range(6):
-                _a(e, r * SIX, d, WIDTH)
-            for k in range(36):
-                for c in range(WIDTH):
-                    m[k, place, c] = d[k * WIDTH + c]
