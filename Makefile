@@ -3,7 +3,7 @@
 # make test-all runs all tests
 # make study   trains what the studies still lack: HOURS=3 for a limit, SEEDS=3 for more seeds
 # make publish shows what is recorded: executes the notebooks, renews the README's table
-# make bench   measures the speed of a training step on this machine
+# make bench   measures what people wait for on this machine, as ratios
 # make gpu-check tries training, resuming and scoring on a GPU, and measures its speed
 # make lint    checks code and notebooks
 # make links   checks the book's links to the outside, which needs a network
@@ -54,7 +54,7 @@ bench: .venv/installed
 
 gpu-check: .venv/installed
 	$(BIN)/python -m pytest -m gpu -ra
-	$(BIN)/python -m vdsr bench
+	$(BIN)/python -m vdsr bench gpu-enlarge gpu-step gpu-step-plain
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -131,8 +131,9 @@ def test_ledger_that_is_damaged_is_named(elsewhere, capsys):
 
 def test_bench(monkeypatch):
     seen = calls(monkeypatch, bench, "main", 0)
+    assert cli.main(["bench", "step-20", "import"]) == 0
     assert cli.main(["bench"]) == 0
-    assert seen == [()]
+    assert seen == [(["step-20", "import"],), ([],)]
 
 
 def test_upscale_writes_a_larger_picture(tmp_path, capsys):

@@ -64,7 +64,10 @@ def main(arguments=None):
     command = commands.add_parser("ledger", help="check the tables of recorded runs")
     command.add_argument("--check", action="store_true", required=True,
                          help="line by line; says what is wrong and where")  # fmt: skip
-    commands.add_parser("bench", help="time a training step against the machine's own speed")
+    command = commands.add_parser("bench", help="measure speeds, as ratios, into results/bench.csv")
+    command.add_argument(
+        "names", nargs="*", metavar="ROW", help="which rows (default: all but tests)"
+    )
     options = parser.parse_args(arguments)
     before = _end_cleanly()
     try:
@@ -96,7 +99,7 @@ def _run(options):
     if options.command == "bench":
         from .study import bench
 
-        return bench.main()
+        return bench.main(options.names)
     if options.command == "publish":
         from .study import publish
 

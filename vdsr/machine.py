@@ -70,6 +70,16 @@ def bf16_is_fast(device):
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def instructions():
+    """Return which of the instructions that matter to convolutions the CPU has."""
+    kinds = torch.backends.cpu.get_cpu_capability(), platform.machine()
+    more = {
+        "AVX-512 bf16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    return ", ".join([*kinds, *(name for name, has in more.items() if has)])
+
+
 def _cpu_name():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

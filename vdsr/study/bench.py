@@ -1,74 +1,190 @@
-"""How fast is a training step? Ratios taken in one run, so that they travel between machines."""
+"""How fast is it? Ratios, each taken side by side in one run, so that they travel between machines.
 
-from itertools import cycle
-from pathlib import Path
+Every row of the table is measured by itself: what is timed and what it is held against take turns,
+and the ratio of each turn is one value. What else the machine does slows both.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import date
 from statistics import median
-from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import sleep
 
+import pandas as pd
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
-from ..config import TrainConfig
-from ..evaluate import ieee_float32
-from ..model import VDSR
-from ..train import Trainer
-
-DEPTH, BATCH = 20, 64
+from .. import machine
+from ..files import write_text
+from . import timings
 
 
-def main(rounds=8):
-    """Print the time of a whole step against a matrix product and a plain loop; return 0."""
-    config = TrainConfig(
-        depth=DEPTH, batch_size=BATCH, train_set="samples-train", augment=True, eval_sets=()
-    )
-    with TemporaryDirectory() as folder:
-        trainer = Trainer(config, Path(folder) / "bench.safetensors")
-    trainer._begin(0, 0)
-    device = trainer.device
-    dtype = torch.bfloat16 if trainer.bf16 else torch.float32
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    repeat = 20 if device.type == "cuda" else 1  # a step is short there
-    tasks = {
-        "product": lambda: [a @ b for _ in range(repeat)],
-        "step": lambda: trainer._advance(repeat),
-        "plain": _plain_loop(trainer.patches, device),
-    }
-    times = {name: [] for name in tasks}
-    for name in [*tasks] * (2 + rounds):  # interleaved; the first two rounds warm up
-        start = perf_counter()
-        tasks[name]()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times[name].append(perf_counter() - start)
-    product, step, plain = (median(t[2:]) for t in times.values())
-    product, step = product / repeat, step / repeat
+@dataclass(frozen=True)
+class Row:
+    """What is measured against what.
 
-    rate, peak = trainer.operations / step / 1e12, 2 * n**3 / product / 1e12
-    print(f"a training step of depth {DEPTH}, batch {BATCH}, on {device.type}, {dtype}")
-    print(f"  whole step              {1000 * step:8.1f} ms  {rate:7.2f} TFLOP/s")
-    print(f"  {n}² matrix product   {1000 * product:8.1f} ms  {peak:7.2f} TFLOP/s")
-    print(f"  plain float32 loop      {1000 * plain:8.1f} ms")
-    print(f"step / matrix product, as rates: {rate / peak:.2f}")
-    print(f"plain loop / step, as times:     {plain / step:.2f}")
+    Attributes
+    ----------
+    name : str
+        By which the command knows it.
+    what, against : str
+        In a reader's words.
+    goal : str
+        Such as ``≥ 2.3`` or ``≤ 1.3``, of the unit.
+    unit : str
+        ``×`` for a ratio, ``s`` or ``GiB`` for what has nothing to be held against.
+    measure : callable
+        Returns the values, one a round.
+    device : {"cpu", "cuda"}
+        Where it can be measured.
+    """
+
+    name: str
+    what: str
+    against: str
+    goal: str
+    unit: str
+    measure: object
+    device: str = "cpu"
+
+
+def main(names=()):
+    """Measure rows, all but `tests` by default, print them and keep them in results/bench.csv.
+
+    Returns
+    -------
+    int
+        Exit status 0.
+
+    Raises
+    ------
+    ValueError
+        For an unknown row, before anything is measured.
+    """
+    known = {row.name: row for row in ROWS}
+    if unknown := set(names) - set(known):
+        raise ValueError(f"unknown row {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    here = conditions()
+    if here["others"] > 0.1:
+        print(f"Others keep {here['others']:.1f} cores busy: the ratios will be uncertain.")
+    print(f"{here['device']}, {here['instructions']}, torch {here['torch']}, "
+          f"its matrix product {here['product']:.2f} TFLOP/s")  # fmt: skip
+    for row in ROWS:
+        if row.name not in names and (names or row.name == "tests"):
+            continue
+        if row.device != here["kind"]:
+            continue
+        values = row.measure()
+        low, middle, high = min(values), median(values), max(values)
+        print(f"{row.name:16} {middle:8.3g} {row.unit} ({low:.3g} to {high:.3g}, goal {row.goal}) "
+              f"{row.what} / {row.against}", flush=True)  # fmt: skip
+        keep({"row": row.name, "value": middle, "low": low, "high": high, "rounds": len(values),
+              "date": f"{date.today():%Y-%m-%d}", **here})  # fmt: skip
     return 0
 
 
-def _plain_loop(patches, device):
-    """Return one step as public code trains: float32, a DataLoader, the clipped norm."""
-    model = VDSR(DEPTH).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    shape = (-1, 1, patches.size, patches.size)
-    pairs = TensorDataset(patches.hr.cpu().view(shape), patches.ilr.cpu().view(shape))
-    batches = cycle(DataLoader(pairs, BATCH, shuffle=True, drop_last=True))
+def conditions():
+    """Return what a ratio is to be judged by: the machine, its speed, and what else it does."""
+    load = machine.OtherLoad()
+    sleep(2)
+    others = load.cores
+    device = timings.device()
+    return {
+        "kind": device.type, "device": machine.device_name(device), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), "instructions": machine.instructions(),
+        "torch": torch.__version__,
+        "arithmetic": "bf16" if machine.bf16_is_fast(device) else "float32",
+        "product": round(timings.product() / 1e12, 4), "others": round(others, 2),
+        "commit": machine.commit()[0],
+    }  # fmt: skip
 
-    @ieee_float32()  # torch would round to TF32 by itself
-    def step():
-        hr, ilr = (t.to(device) for t in next(batches))
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(model(ilr), hr, reduction="sum").backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.4)
-        optimizer.step()
 
-    return step
+def keep(values):
+    """Put a row into results/bench.csv, in place of an earlier measurement of it."""
+    path = machine.ROOT / "results" / "bench.csv"
+    new = pd.DataFrame([values])
+    if path.exists():
+        old = pd.read_csv(path)
+        new = pd.concat([old[old.row != values["row"]], new], ignore_index=True)
+    order = {row.name: i for i, row in enumerate(ROWS)}
+    new = new.sort_values("row", key=lambda names: names.map(order), kind="stable")
+    write_text(path, new.to_csv(index=False, float_format="%.4g"))
+
+
+def table():
+    """Return a Markdown table of all rows as they are recorded in results/bench.csv."""
+    path = machine.ROOT / "results" / "bench.csv"
+    recorded = pd.read_csv(path).set_index("row") if path.exists() else pd.DataFrame()
+    lines = [
+        "| what | against | goal | measured | rounds | cores others used |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in ROWS:
+        cells = "not measured | |"
+        if row.name in recorded.index:
+            r = recorded.loc[row.name]
+            spread = f" ({_short(r.low)} to {_short(r.high)})" if r.rounds > 1 else ""
+            met = "" if _met(row.goal, r.value) else " missed"
+            cells = f"{_short(r.value)} {row.unit}{spread}{met} | {r.rounds:.0f} | {r.others:g}"
+        lines.append(f"| {row.what} | {row.against} | {row.goal} {row.unit} | {cells} |")
+    return "\n".join(lines)
+
+
+def machines():
+    """Return a Markdown table of the machines that the recorded rows were measured on."""
+    path = machine.ROOT / "results" / "bench.csv"
+    names = ["device", "cores", "threads", "instructions", "torch", "arithmetic"]
+    lines = ["| device | cores | threads | instructions | torch | format | its matrix product |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    if path.exists():
+        for key, group in pd.read_csv(path).groupby(names, sort=False):
+            rates = f"{group['product'].min():.2f} to {group['product'].max():.2f} TFLOP/s"
+            lines.append(f"| {' | '.join(map(str, key))} | {rates} |")
+    return "\n".join(lines)
+
+
+def _short(value):
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def _met(goal, value):
+    sign, bound = goal.split()
+    return value >= float(bound) if sign == "≥" else value <= float(bound)
+
+
+PRODUCT = "the machine's matrix product, as rates"
+PLAIN = "a plain float32 loop over a DataLoader, as times"
+ROWS = (
+    Row("enlarge", "enlarging a colour picture to 1 megapixel",
+        "float32 in PyTorch's own layout, the same tiles", "≥ 3.0", "×",
+        timings.enlarge_against_plain),
+    Row("enlarge-onnx", "the same", "ONNX Runtime, float32, the same cores and tiles",
+        "≥ 1.5", "×", timings.enlarge_against_onnx),
+    Row("enlarge-file", "enlarging a file to 12 megapixels, colour and files included", PRODUCT,
+        "≥ 0.85", "×", timings.enlarge_file),
+    Row("enlarge-sizes", "a megapixel of 12", "a megapixel of 1, as times", "≤ 1.1", "×",
+        timings.enlarge_sizes),
+    Row("memory", "peak memory of a 12-megapixel photograph ×2", "beyond picture and result",
+        "≤ 1", "GiB", timings.memory),
+    Row("step-20", "training step of 20 layers, 64 patches, all in", PRODUCT,
+        "≥ 0.95", "×", timings.step_against_product(20)),
+    Row("step-10", "the same of 10 layers", PRODUCT,
+        "≥ 0.90", "×", timings.step_against_product(10)),
+    Row("step-5", "the same of 5 layers", PRODUCT,
+        "≥ 0.90", "×", timings.step_against_product(5)),
+    Row("step-plain", "training step of 20 layers", PLAIN,
+        "≥ 2.3", "×", timings.plain_against_step),
+    Row("patches", "cutting 291 images into 54,192 patches", "decoding the same files, as times",
+        "≤ 2", "×", timings.patches_against_decoding),
+    Row("scoring", "scoring Set14 at three scales, metrics included", "the network's own time",
+        "≤ 1.3", "×", timings.scoring_against_network),
+    Row("import", "`import vdsr`", "what `import torch` takes of it", "≤ 0.3", "s",
+        timings.import_beyond_torch),
+    Row("book", "`jupyter-book build book/`", "", "≤ 30", "s", timings.book(again=0)),
+    Row("book-again", "the same, nothing changed", "", "≤ 10", "s", timings.book(again=1)),
+    Row("tests", "`make test`, without data", "", "≤ 4", "min", timings.quick_tests),
+    Row("gpu-enlarge", "enlarging a colour picture to 1 megapixel on a GPU", "",
+        "≤ 20", "ms", timings.enlarge, "cuda"),
+    Row("gpu-step", "training step on a GPU, 20 layers", PRODUCT,
+        "≥ 0.45", "×", timings.step_against_product(20), "cuda"),
+    Row("gpu-step-plain", "the same", PLAIN, "≥ 8", "×", timings.plain_against_step, "cuda"),
+)  # fmt: skip

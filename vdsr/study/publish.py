@@ -11,7 +11,7 @@ from ..evaluate import evaluate
 from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..upscale import PRETRAINED, load_pretrained
-from . import crops, findings, lessons, paper, table3
+from . import bench, crops, findings, lessons, paper, table3
 from .probes import border_profile
 from .queue import asked
 from .studies import STUDIES, load
@@ -155,6 +155,7 @@ def publish(names=None):
     table = findings.as_markdown(board(), "notebooks/{}.ipynb")
     write_text(results / "scoreboard.md", table + "\n")
     write_text(results / "provenance.md", provenance() + "\n")
+    write_text(results / "bench.md", f"{bench.table()}\n\n{bench.machines()}\n")
     write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")
     path = machine.ROOT / "README.md"
     write_text(path, readme(path.read_text(encoding="utf-8")))
