@@ -344,6 +344,37 @@ def test_a_network_is_left_as_it_is(model, monkeypatch):
     assert np.abs(upscale(image, 2, model=network) - out).max() < 1e-5
 
 
+def test_an_ensemble_is_the_mean_of_eight_orientations(model):
+    """And so it turns and mirrors with the picture, which the network alone does not."""
+    image = 0.3 + 0.4 * picture("float32", (3,))  # away from what is clipped
+    out = upscale(image, 2, model=model, ensemble=True, precision="float32")
+    several = [
+        np.rot90(wanted[:, ::-1] if mirrored else wanted, -turns)
+        for turns in range(4)
+        for mirrored in (False, True)
+        for turned in [np.rot90(image, turns)]
+        for seen in [turned[:, ::-1] if mirrored else turned]
+        for wanted in [upscale(seen, 2, model=model, precision="float32")]
+    ]
+    assert np.abs(out - np.mean(several, axis=0)).max() < 1e-5
+    assert np.abs(out - several[0]).max() > 1e-3
+    tiles = upscale(image, 2, model=model, ensemble=True, precision="float32", tile=16)
+    assert np.abs(tiles - out).max() < 1e-6
+    turned = upscale(np.rot90(image), 2, model=model, ensemble=True, precision="float32")
+    assert np.abs(turned - np.rot90(out)).max() < 1e-5
+
+
+def test_an_ensemble_can_be_scored(model):
+    score = vdsr.evaluate(vdsr.Ensemble(model), "samples-test", 2)
+    assert not np.allclose(score.psnr, vdsr.evaluate(model, "samples-test", 2).psnr, atol=1e-6)
+
+
+@pytest.mark.parametrize("ensemble", [1, "yes", None])
+def test_an_ensemble_is_asked_for_by_true_or_false(silent, ensemble):
+    with pytest.raises(TypeError, match=f"ensemble must be True or False, got {ensemble!r}"):
+        upscale(np.zeros((5, 5)), 2, model=silent, ensemble=ensemble)
+
+
 @pytest.mark.parametrize("precision", ["bf16", None, 32])
 def test_bad_precisions_are_named(silent, precision):
     with pytest.raises(

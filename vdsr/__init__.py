@@ -6,6 +6,7 @@ from .evaluate import evaluate
 from .export import export_onnx
 from .imresize import imresize
 from .model import SRCNN, VDSR, from_state_dict, load_matconvnet, receptive_field
+from .networks import Ensemble
 from .runs import Run, train, train_all
 from .upscale import load_pretrained, upscale, upscale_file
 
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SRCNN",
     "VDSR",
+    "Ensemble",
     "Run",
     "TrainConfig",
     "evaluate",

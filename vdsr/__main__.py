@@ -32,6 +32,9 @@ def main(arguments=None):
     command.add_argument("--scale", type=float, default=2, metavar="FACTOR",
                          help="from 1 to 8, fractions too; the network was trained for 2, 3 "
                          "and 4 (default: 2)")  # fmt: skip
+    command.add_argument("--ensemble", action="store_true",
+                         help="take the mean over eight orientations: a little better, eight "
+                         "times as long")  # fmt: skip
     command.add_argument("--precision", choices=["auto", "float32"], default="auto",
                          help="of the arithmetic: the fastest that keeps the picture within "
                          "0.02 dB, or float32 (default: auto)")  # fmt: skip
@@ -136,8 +139,8 @@ def _upscale(options):
             f"vdsr upscale: warning: {message}", file=sys.stderr
         )
         upscale_file(
-            options.source, options.output, options.scale, precision=options.precision,
-            progress=sys.stderr.isatty(),
+            options.source, options.output, options.scale, ensemble=options.ensemble,
+            precision=options.precision, progress=sys.stderr.isatty(),
         )  # fmt: skip
     return 0
 

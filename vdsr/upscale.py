@@ -1,5 +1,6 @@
 """Arrays in, larger arrays out: any scale, any common pixel type, bounded memory."""
 
+from contextlib import contextmanager
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -45,7 +46,9 @@ def _default_model():
     return load_pretrained().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def upscale(image, scale, *, model=None, precision="auto", tile=512, progress=False):
+def upscale(
+    image, scale, *, model=None, ensemble=False, precision="auto", tile=512, progress=False
+):
     """Return a picture enlarged: its luminance by a network, the rest by bicubic interpolation.
 
     Colours under transparency are interpolated premultiplied, and where nothing is seen, the
@@ -65,6 +68,9 @@ def upscale(image, scale, *, model=None, precision="auto", tile=512, progress=Fa
         Maps (1, 1, H, W) in [0, 1] to the same shape, as a VDSR does, on any device and in any
         floating-point type; by default `load_pretrained`'s, on a GPU if there is one. It is left
         in the mode that it was in.
+    ensemble : bool
+        Whether to take the network's mean over the eight orientations of the picture, which is a
+        little better and takes eight times as long.
     precision : {"auto", "float32"}
         Of the network's arithmetic. By default a VDSR in float32 computes all but its last layer
         in half precision on a GPU, and in bfloat16 on a CPU that has instructions for it, which
@@ -85,7 +91,7 @@ def upscale(image, scale, *, model=None, precision="auto", tile=512, progress=Fa
     Raises
     ------
     TypeError
-        For another type of image, pixels, scale, model or tile; for a masked array.
+        For another type of image, pixels, scale, model, ensemble or tile; for a masked array.
     ValueError
         For another shape, floats outside [0, 1], a scale outside [1, 8], a `tile` below 1, another
         precision; for a
@@ -97,13 +103,15 @@ def upscale(image, scale, *, model=None, precision="auto", tile=512, progress=Fa
         If there is not enough for the result, or for a tile.
     """
     scale, tile = arrays.check_scale(scale), arrays.check_tile(tile)
-    _check(model, precision)
+    _check(model, ensemble, precision)
     several, restore = arrays.unpack(image)
-    with networks.fastest(_default_model() if model is None else model, precision) as network:
+    with _network(model, ensemble, precision) as network:
         return restore([_enlarge(pixels, scale, network, tile, progress) for pixels in several])
 
 
-def upscale_file(source, target, scale, *, model=None, precision="auto", progress=False):
+def upscale_file(
+    source, target, scale, *, model=None, ensemble=False, precision="auto", progress=False
+):
     """Enlarge a picture file into another, and keep what the format of that one holds.
 
     `vdsr.formats.table` says which format holds what.
@@ -112,7 +120,7 @@ def upscale_file(source, target, scale, *, model=None, precision="auto", progres
     ----------
     source, target : path-like
         The target's suffix says its format. It appears whole or not at all.
-    scale, model, precision, progress
+    scale, model, ensemble, precision, progress
         As in `upscale`.
 
     Returns
@@ -135,18 +143,27 @@ def upscale_file(source, target, scale, *, model=None, precision="auto", progres
     scale = arrays.check_scale(scale)
     picture = pictures.load(source)
     writer = Writer(picture, target, *sides(picture.pixels.shape, scale))
-    _check(model, precision)
-    with networks.fastest(_default_model() if model is None else model, precision) as network:
+    _check(model, ensemble, precision)
+    with _network(model, ensemble, precision) as network:
         larger = _enlarge(picture.pixels, scale, network, 512, progress)
     writer.write(larger)
     return larger
 
 
-def _check(model, precision):
+def _check(model, ensemble, precision):
+    if not isinstance(ensemble, bool):
+        raise TypeError(f"ensemble must be True or False, got {ensemble!r}")
     if precision not in ("auto", "float32"):
         raise ValueError(f"precision must be 'auto' or 'float32', got {precision!r}")
     if model is not None:
         networks.check(model)
+
+
+@contextmanager
+def _network(model, ensemble, precision):
+    """Give the network that enlarges, in a block."""
+    with networks.fastest(_default_model() if model is None else model, precision) as network:
+        yield networks.Ensemble(network) if ensemble else network
 
 
 def sides(shape, scale):
