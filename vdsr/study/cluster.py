@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 import psutil
 import torch
 
+CONNECTING = 10  # seconds that a scheduler has to answer
 
 @contextmanager
 def executor(workers=None, scheduler=None):
@@ -41,7 +42,7 @@ def executor(workers=None, scheduler=None):
         ) from error
     with nullcontext(scheduler) if scheduler else _local(workers) as place:
         try:
-            client = Client(place, timeout=10, set_as_default=False)
+            client = Client(place, timeout=CONNECTING, set_as_default=False)
         except (OSError, ValueError) as error:
             raise OSError(
                 f"no scheduler answers at {scheduler!r}; give the address that `dask scheduler` "

@@ -160,7 +160,7 @@ def _on(executor, left, deadline):
     until = None if deadline is None else time() + deadline - monotonic()
     ended = [i for i, c in left.items() if runs.has_ended(c) and not runs.in_trouble(c)]
     futures = {
-        executor.submit(runs.serve, config, identity, until): identity
+        executor.submit(_served, config, identity, until): identity
         for identity, config in left.items()
         if identity not in ended
     }
@@ -171,8 +171,19 @@ def _on(executor, left, deadline):
         yield identity, partial(_received, left[identity], future)
 
 
+def _served(config, identity, until):
+    """Return what `runs.serve` does, or what stopped the run: a worker would report a failure."""
+    try:
+        return runs.serve(config, identity, until)
+    except (OutOfTime, runs.Busy) as stop:
+        return stop
+
+
 def _received(config, future):
-    return runs.receive(config, *future.result())
+    answer = future.result()
+    if isinstance(answer, Exception):
+        raise answer
+    return runs.receive(config, *answer)
 
 
 def announce(configs, refresh):
