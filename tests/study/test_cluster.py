@@ -88,9 +88,7 @@ def both(elsewhere, monkeypatch, tmp_path):
             else:
                 with cluster.executor(scheduler=address) as executor:
                     assert queue.run(["one"], "smoke", executor=executor) == 0
-            weights = [
-                runs.recorded(c).model.state_dict() for c in configs if c.clipping != "none"
-            ]
+            weights = [runs.recorded(c).model.state_dict() for c in configs if c.clipping != "none"]
             table, scores = (t.sort_values("run", kind="stable") for t in ledger.read())
             table = table.drop(columns=["seconds", "others"])
             found.append((table.to_csv(index=False), scores.to_csv(index=False), weights))
@@ -166,9 +164,7 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch, capsys, arguments):
         ("", 0, 2, [None, None], 3),
     ],
 )  # fmt: skip
-def test_gpus_are_dealt_out_and_cores_shared(
-    monkeypatch, visible, count, workers, gpus, threads
-):
+def test_gpus_are_dealt_out_and_cores_shared(monkeypatch, visible, count, workers, gpus, threads):
     """On a machine of six cores."""
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     if visible is None:

@@ -1,16 +1,19 @@
 """How fast is a training step? Ratios taken in one run, so that they travel between machines."""
 
+import platform
 from itertools import cycle
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, sleep
 
+import psutil
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from ..config import TrainConfig
 from ..evaluate import ieee_float32
+from ..machine import OtherLoad
 from ..model import VDSR
 from ..train import Trainer
 
@@ -19,6 +22,7 @@ DEPTH, BATCH = 20, 64
 
 def main(rounds=8):
     """Print the time of a whole step against a matrix product and a plain loop; return 0."""
+    print(circumstances())
     config = TrainConfig(
         depth=DEPTH, batch_size=BATCH, train_set="samples-train", augment=True, eval_sets=()
     )
@@ -53,6 +57,41 @@ def main(rounds=8):
     print(f"step / matrix product, as rates: {rate / peak:.2f}")
     print(f"plain loop / step, as times:     {plain / step:.2f}")
     return 0
+
+
+def circumstances(seconds=2):
+    """Return in words what a timing needs to be judged elsewhere, and what else runs here.
+
+    Parameters
+    ----------
+    seconds : float
+        How long to watch the other processes.
+    """
+    load = OtherLoad()
+    sleep(seconds)
+    others = load.cores
+    said = (
+        f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads, {instructions()}, torch {torch.__version__}"
+    )
+    if others >= 0.1:  # seconds in the ledger are compared below that, too
+        said += (
+            f"\nOther processes keep {others:.1f} cores busy: what follows is slower than this "
+            f"machine, and less sure. End them, and measure again."
+        )
+    return said
+
+
+def instructions():
+    """Return which of a processor's wide instructions torch can use here: AVX512, AMX, say."""
+    found = torch.backends.cpu.get_cpu_capability()  # DEFAULT is what every processor has
+    names = {
+        "NEON": platform.machine() in ("aarch64", "arm64"),
+        found: found != "DEFAULT",
+        "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    return " ".join(name for name, there in names.items() if there) or "no wide instructions"
 
 
 def _plain_loop(patches, device):

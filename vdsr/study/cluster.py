@@ -9,6 +9,7 @@ import torch
 
 CONNECTING = 10  # seconds that a scheduler has to answer
 
+
 @contextmanager
 def executor(workers=None, scheduler=None):
     """Give an executor for `vdsr.study.queue.run`, and print where its dashboard is.

@@ -1,7 +1,7 @@
 """Working through the missing runs, in order of value, here or on other machines as well."""
 
 import sys
-from concurrent.futures import as_completed
+from concurrent.futures import CancelledError, as_completed
 from dataclasses import replace
 from functools import cache, partial
 from math import gcd
@@ -180,7 +180,10 @@ def _served(config, identity, until):
 
 
 def _received(config, future):
-    answer = future.result()
+    try:
+        answer = future.result()
+    except CancelledError:
+        raise ConnectionError("its workers' scheduler has ended") from None
     if isinstance(answer, Exception):
         raise answer
     return runs.receive(config, *answer)
