@@ -14,7 +14,7 @@ def test_bench_prints_ratios_of_one_run(monkeypatch, capsys):
     monkeypatch.setattr(bench, "BATCH", 2)
     assert bench.main(rounds=1) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{bench.psutil.cpu_count(logical=False)} cores, ")
+    assert out.startswith(f"cores: {bench.psutil.cpu_count(logical=False)}, ")
     assert re.search(r"matrix product .* TFLOP/s", out)
     assert float(re.search(r"as rates: (\S+)", out)[1]) >= 0
     assert float(re.search(r"as times: +(\S+)", out)[1]) > 0
@@ -36,7 +36,7 @@ def test_load_of_others_is_said(monkeypatch, cores):
     monkeypatch.setattr(bench, "sleep", waited.append)
     first, *rest = bench.circumstances().splitlines()
     assert first.endswith(f"torch {torch.__version__}")
-    assert f" {torch.get_num_threads()} threads, " in first
+    assert f" threads: {torch.get_num_threads()}, " in first
     assert bool(rest) == (cores >= 0.1)
     assert not rest or rest[0].startswith(f"Other processes keep {cores:.1f} cores busy")
 

@@ -74,7 +74,7 @@ def both(elsewhere, monkeypatch, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 
-    for name in [*STUDIES]:
+    for name in reversed([*STUDIES]):  # whose order is as it was when they are put back
         monkeypatch.delitem(STUDIES, name)
 
     def work(configs, address):

@@ -71,8 +71,8 @@ def circumstances(seconds=2):
     sleep(seconds)
     others = load.cores
     said = (
-        f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, {instructions()}, torch {torch.__version__}"
+        f"cores: {psutil.cpu_count(logical=False) or psutil.cpu_count()}, "
+        f"threads: {torch.get_num_threads()}, {instructions()}, torch {torch.__version__}"
     )
     if others >= 0.1:  # seconds in the ledger are compared below that, too
         said += (
