@@ -1,7 +1,8 @@
 # make book    sets up .venv, runs a notebook on sample images, builds the book
 # make test    runs the tests but for the slow ones
 # make test-all runs all tests
-# make study   trains what the studies still lack: HOURS=3 for a limit, SEEDS=3 for more seeds
+# make study   trains what the studies still lack: HOURS=3 for a limit, SEEDS=3 for more seeds,
+#              WORKERS=4 or WORKERS=auto for several runs at once
 # make publish shows what is recorded: executes the notebooks, renews the README's table
 # make bench   measures what people wait for on this machine, as ratios
 # make gpu-check tries training, resuming and scoring on a GPU, and measures its speed
@@ -12,6 +13,7 @@
 .PHONY: book test test-all study publish bench gpu-check lint links clean
 HOURS :=
 SEEDS := 1
+WORKERS :=
 
 # A notebook's kernel and the programs it calls come from the environment, too.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -44,7 +46,7 @@ test-all: .venv/installed
 	$(BIN)/python -m pytest
 
 study: .venv/installed
-	$(BIN)/vdsr study --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS))
+	$(BIN)/vdsr study --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS)) $(if $(WORKERS),--workers $(WORKERS))
 
 publish: .venv/installed
 	$(BIN)/vdsr publish
@@ -68,5 +70,5 @@ clean:
 
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,export,fast,dev]'
+	$(BIN)/pip install -c constraints.txt -e '.[notebooks,book,export,fast,scale,dev]'
 	touch $@

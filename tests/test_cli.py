@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 import vdsr
 from vdsr import __main__ as cli
 from vdsr import machine
-from vdsr.study import STUDIES, bench, publish, queue, table3
+from vdsr.study import STUDIES, bench, cluster, publish, queue, table3
 
 
 @pytest.fixture
@@ -51,6 +52,9 @@ def test_it_is_a_program():
         (["study", "--preset", "cpu"], "invalid choice: 'cpu'"),
         (["study", "--preset", "short"], "invalid choice: 'short'"),  # can only be shown
         (["study", "--seeds", "0"], "argument --seeds: invalid choice: 0"),
+        (["study", "--workers", "0"], "must be auto or a number from 1 to 1024, got 0"),
+        (["study", "--workers", "many"], "must be auto or a number from 1 to 1024, got many"),
+        (["study", "--workers", "2", "--scheduler", "tcp://a:1"], "not allowed with argument"),
         (["ledger"], "required: --check"),
         (["upscale", "photo.jpg"], "required: -o/--output"),
         (["upscale", "photo.jpg", "-o", "big.png", "--scale", "twice"], "argument --scale: "),
@@ -72,6 +76,23 @@ def test_study_works_through_all_or_some(elsewhere, monkeypatch):
         ([*STUDIES], "paper", ("hours", None), ("seeds", 1)),
         (["noise", "srcnn"], "smoke", ("hours", 1.5), ("seeds", 3)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["--workers", "2"], (2, None)),
+        (["--workers", "auto"], ("auto", None)),
+        (["--scheduler", "tcp://host:8786"], (None, "tcp://host:8786")),
+    ],
+)
+def test_study_gives_runs_to_a_cluster(elsewhere, monkeypatch, arguments, asked):
+    seen = calls(monkeypatch, queue, "run", 7)
+    begun = calls(monkeypatch, cluster, "executor", nullcontext("an executor"))
+    assert cli.main(["study", "noise", *arguments]) == 7
+    assert begun == [asked]
+    options = ("hours", None), ("seeds", 1), ("executor", "an executor")
+    assert seen == [(["noise"], "paper", *options)]
 
 
 def test_study_names_what_it_does_not_know(elsewhere, monkeypatch, capsys):

@@ -160,3 +160,21 @@ def test_load_of_others_is_what_is_busy_but_not_ours(monkeypatch, busy, own, wal
 
 def test_load_can_be_measured_here():
     assert machine.OtherLoad().cores >= 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "bf16", "amx", "named"),
+    [
+        ("x86_64", "AVX2", False, False, "AVX2"),
+        ("x86_64", "AVX512", True, True, "AVX512 avx512_bf16 AMX"),
+        ("aarch64", "DEFAULT", False, False, "NEON"),
+        ("arm64", "SVE256", False, False, "NEON SVE256"),
+        ("riscv64", "DEFAULT", False, False, "no wide instructions"),
+    ],
+)
+def test_instructions_are_named(monkeypatch, kind, capability, bf16, amx, named):
+    monkeypatch.setattr("platform.machine", lambda: kind)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert machine.instructions() == named

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import warnings
+from functools import partial
 
 from . import __version__, ledger
 from .export import export_onnx
@@ -57,6 +58,12 @@ def main(arguments=None):
     command.add_argument("--hours", type=_hours, help="stop after this long")
     command.add_argument("--seeds", type=int, choices=range(1, 11), default=1, metavar="N",
                          help="how many seeds of each run, 1 to 10 (default: 1)")  # fmt: skip
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=_workers, metavar="N",
+                       help="train in N processes of this machine; auto is one for each GPU, "
+                       "or for each two cores")  # fmt: skip
+    where.add_argument("--scheduler", metavar="ADDRESS",
+                       help="train on the dask cluster whose scheduler is at ADDRESS")  # fmt: skip
     command.add_argument("--list", action="store_true",
                          help="say what is recorded and missing, and train nothing")  # fmt: skip
     command = commands.add_parser("publish", help="show what is recorded: notebooks, README")
@@ -107,7 +114,7 @@ def _run(options):
         from .study import publish
 
         return publish.publish(options.names or None)
-    from .study import STUDIES, queue, table3
+    from .study import STUDIES, cluster, queue, table3
 
     if options.command == "release":
         print(f"run {table3.release('paper')} is now {PRETRAINED}")
@@ -120,7 +127,11 @@ def _run(options):
     if options.list:
         print(queue.overview(names, options.preset, options.seeds))
         return 0
-    return queue.run(names, options.preset, hours=options.hours, seeds=options.seeds)
+    work = partial(queue.run, names, options.preset, hours=options.hours, seeds=options.seeds)
+    if not (options.workers or options.scheduler):
+        return work()
+    with cluster.executor(options.workers, options.scheduler) as executor:
+        return work(executor=executor)
 
 
 def _hours(text):
@@ -129,6 +140,15 @@ def _hours(text):
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number of hours, got {text}")
     return value
+
+
+def _workers(text):
+    """Return a number of processes, or ``"auto"``."""
+    if text == "auto":
+        return text
+    if not (text.isdecimal() and 1 <= int(text) <= 1024):
+        raise argparse.ArgumentTypeError(f"must be auto or a number from 1 to 1024, got {text}")
+    return int(text)
 
 
 def _upscale(options):

@@ -71,13 +71,15 @@ def bf16_is_fast(device):
 
 
 def instructions():
-    """Return which of the instructions that matter to convolutions the CPU has."""
-    kinds = torch.backends.cpu.get_cpu_capability(), platform.machine()
-    more = {
-        "AVX-512 bf16": torch.cpu._is_avx512_bf16_supported(),
+    """Return which of a processor's wide instructions torch can use here: AVX512, AMX, say."""
+    found = torch.backends.cpu.get_cpu_capability()  # DEFAULT is what every processor has
+    names = {
+        "NEON": platform.machine() in ("aarch64", "arm64"),
+        found: found != "DEFAULT",
+        "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
         "AMX": torch.cpu._is_amx_tile_supported(),
     }
-    return ", ".join([*kinds, *(name for name, has in more.items() if has)])
+    return " ".join(name for name, there in names.items() if there) or "no wide instructions"
 
 
 def _cpu_name():

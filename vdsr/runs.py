@@ -4,9 +4,12 @@ Checkpoints live in ``runs/``, or in the folder that ``VDSR_RUNS_DIR`` names.
 """
 
 import os
+import platform
 import sys
+import threading
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from time import monotonic, time
 
 import pandas as pd
 import torch
@@ -15,10 +18,12 @@ from tqdm import tqdm
 
 from . import ledger, machine
 from .config import TrainConfig, run_id
-from .files import DamagedFile, load_checkpoint, save_checkpoint
-from .train import Trainer, model_weights
+from .files import DamagedFile, load_checkpoint, replacing, save_checkpoint
+from .train import OutOfTime, Trainer, model_weights
 
 HISTORY = [*ledger.COLUMNS["scores"]]
+# A step uses all of a process's threads or its GPU, and settings of torch that all threads share.
+_training = threading.Lock()
 
 
 class Busy(RuntimeError):
@@ -105,28 +110,107 @@ def attempt(config, *, refresh=False, deadline=None):
 
     From the divergence on, the scores in its history are not a number.
     """
-    identity = run_id(config)
-    path = checkpoint(identity)
     if not refresh and (run := recorded(config)) and not can_add_scores(run, config):
         return run
+    return _as_run(config, _end(config, refresh, deadline))
+
+
+def serve(config, identity, until=None):
+    """Train a run for another process, which need not share this one's folders and ledger.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    identity : str
+        The run's identity where it was asked for.
+    until : float, optional
+        Value of `time.time` at which to save the state and stop.
+
+    Returns
+    -------
+    suffix : str
+        Of the file that the run has ended in.
+    data : bytes
+        That file, for `receive`: rows, record and weights, with a digest of them all.
+
+    Raises
+    ------
+    ValueError
+        If the run is another one here, or its code cannot be named.
+    OutOfTime, Busy
+        As `train` does.
+    """
+    with _training:
+        if run_id(config) != identity:
+            raise ValueError(
+                f"run {identity} is {run_id(config)} on {platform.node()}: its images "
+                f"{config.train_set} or its version of vdsr differ; copy them from the client"
+            )
+        if trouble := machine.commit()[1]:
+            raise ValueError(f"no run of {platform.node()} could be recorded: {trouble}")
+        left = None if until is None else until - time()
+        if left is not None and left < 0:
+            raise OutOfTime("was not begun in time")
+        deadline = None if left is None else monotonic() + left
+        state = _end(config, in_trouble(config), deadline)
+        path = checkpoint(identity)
+        path = path.with_suffix(".diverged") if "diverged" in state else path
+        return path.suffix, path.read_bytes()
+
+
+def receive(config, suffix, data):
+    """Return a run that `serve` has trained elsewhere, and keep its file as if trained here.
+
+    Raises
+    ------
+    vdsr.files.DamagedFile
+        If the data are not what was sent, or another run's.
+    """
+    path = checkpoint(run_id(config)).with_suffix(suffix)
+    with replacing(path) as part:
+        part.write_bytes(data)
+        _, state = load_checkpoint(part)
+        if state.get("run") != run_id(config) or not _ended(state):
+            raise DamagedFile(f"what arrived is not the end of run {run_id(config)}")
+    if "diverged" not in state:
+        path.with_suffix(".diverged").unlink(missing_ok=True)  # of an earlier training
+    return _as_run(config, state)
+
+
+def has_ended(config):
+    """Return whether a run's end is on this machine, so that nothing is left to be trained."""
+    path = checkpoint(run_id(config))
+    return any(_ended(_load(each)[1]) for each in (path.with_suffix(".diverged"), path))
+
+
+def _ended(state):
+    return "diverged" in state or bool(state.get("finished"))
+
+
+def _end(config, refresh, deadline):
+    """Return the state that a run ends in, which its file holds: loaded, or trained to now."""
+    path = checkpoint(run_id(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path.with_suffix(".lock")).acquire(timeout=0)
     except Timeout:
-        raise Busy(f"run {identity} is being trained by another process") from None
+        raise Busy(f"run {path.stem} is being trained by another process") from None
     with lock:
         ended = path.with_suffix(".diverged")  # beside the last good checkpoint
         if refresh:
             path.unlink(missing_ok=True)
             ended.unlink(missing_ok=True)
-        _, metadata = _load(ended)
-        if not metadata:
-            metadata = _go_on(config, path, ended, deadline)
-    history = pd.DataFrame(metadata["history"], columns=HISTORY[1:])
+        return _load(ended)[1] or _go_on(config, path, ended, deadline)
+
+
+def _as_run(config, state):
+    """Return a run from the state that it ended in."""
+    identity = run_id(config)
+    history = pd.DataFrame(state["history"], columns=HISTORY[1:])
     history.insert(0, "run", identity)
-    record = metadata["record"] | {
-        "updates": metadata["step"], "seconds": round(metadata["seconds"], 3),
-        "tflop": metadata["tflop"], "diverged": metadata.get("diverged", ""),
+    record = state["record"] | {
+        "updates": state["step"], "seconds": round(state["seconds"], 3),
+        "tflop": state["tflop"], "diverged": state.get("diverged", ""),
     }  # fmt: skip
     return Run(identity, config, history, record)
 

@@ -1,6 +1,7 @@
 """Working through missing runs: what is asked, what is left, what one process leaves to another."""
 
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
@@ -11,18 +12,19 @@ from filelock import FileLock
 import vdsr
 from vdsr import ledger, machine, runs
 from vdsr.config import run_id
+from vdsr.files import DamagedFile
 from vdsr.patches import Patches
 from vdsr.study import configs, queue, table3
 from vdsr.study.evidence import Study
 from vdsr.study.studies import STUDIES
-from vdsr.train import Trainer
+from vdsr.train import OutOfTime, Trainer
 
 
 @pytest.fixture
 def studies(elsewhere, monkeypatch, tiny):
     """Replace the studies; a function that lists the configs of one. Speed is not measured."""
     monkeypatch.setattr(queue, "rate", lambda: 1.0)
-    for name in [*STUDIES]:
+    for name in reversed([*STUDIES]):  # whose order is as it was when they are put back
         monkeypatch.delitem(STUDIES, name)
 
     def put(name, *listed):
@@ -256,6 +258,200 @@ def test_table_3_is_measured_after_its_networks(studies, monkeypatch):
     assert queue.run(["benchmark"], "smoke", hours=0) == 1  # Table 3 lacks scores, and time is up
     monkeypatch.setattr(table3, "whole", lambda preset: True)
     assert queue.run(["benchmark"], "smoke", hours=0) == 0
+
+
+# On other machines
+
+
+class Elsewhere:
+    """An executor whose machine has a folder of checkpoints, and a commit, of its own.
+
+    Each task is done at once; what it answers is changed on its way, if that is asked for.
+    """
+
+    def __init__(self, monkeypatch, folder, commit=("abc", ""), change=lambda answer: answer):
+        self.monkeypatch, self.folder = monkeypatch, folder
+        self.commit, self.change = commit, change
+        self.asked = []
+
+    def submit(self, function, *arguments):
+        self.asked.append(arguments[0])
+        future = Future()
+        with self.monkeypatch.context() as there:
+            there.setenv("VDSR_RUNS_DIR", str(self.folder))
+            there.setattr(machine, "commit", lambda: self.commit)
+            there.setattr(ledger, "read", lambda: pytest.fail("a worker looked at a ledger"))
+            try:
+                future.set_result(self.change(function(*arguments)))
+            except Exception as error:
+                future.set_exception(error)
+        return future
+
+
+def test_an_executor_records_what_one_process_does(studies, elsewhere, tiny, tmp_path, monkeypatch):
+    wild = replace(tiny, clipping="none", learning_rate=1e30)
+    studies("one", tiny, wild, replace(tiny, depth=2))
+    tables = []
+    for executor in (None, ThreadPoolExecutor(2), Elsewhere(monkeypatch, tmp_path / "far")):
+        monkeypatch.setattr(machine, "ROOT", tmp_path / str(len(tables)))
+        machine.ROOT.mkdir()
+        assert queue.run(["one"], "smoke", executor=executor) == 0
+        both = [table.sort_values("run", kind="stable") for table in ledger.read()]
+        tables.append([both[0].drop(columns=["seconds", "others"]).to_csv(index=False),
+                       both[1].to_csv(index=False)])  # fmt: skip
+        assert runs.recorded(tiny).model  # its weights are here
+    assert tables[1] == tables[0]
+    assert tables[2] == tables[0]
+    assert len(elsewhere) == 9
+
+
+def flipped(answer):
+    suffix, data = answer
+    return suffix, data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flipped, "do not match its own digest"),
+        (lambda answer: (answer[0], answer[1][:100]), "is damaged"),
+    ],
+)
+def test_what_comes_home_damaged_is_not_recorded(
+    studies, tiny, tmp_path, monkeypatch, capsys, damage, message
+):
+    executor = Elsewhere(monkeypatch, tmp_path / "far", change=damage)
+    assert queue.run(["two"], "smoke", executor=executor) == 1
+    assert message in capsys.readouterr().err
+    assert ledger.read()[0].empty
+    assert not runs.checkpoint(run_id(tiny)).exists()
+    executor.change = lambda answer: answer
+    assert queue.run(["two"], "smoke", executor=executor) == 0
+    assert len(ledger.read()[0]) == 1
+
+
+def test_only_the_end_of_the_run_that_was_asked_for_is_taken(studies, tiny, tmp_path, monkeypatch):
+    other = replace(tiny, depth=2)
+    monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "far"))
+    answer = runs.serve(other, run_id(other))
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    with pytest.raises(OutOfTime):
+        runs.attempt(tiny, deadline=0)
+    begun = runs.checkpoint(run_id(tiny)).read_bytes()
+    monkeypatch.delenv("VDSR_RUNS_DIR")
+    for suffix, data in (answer, (".safetensors", begun)):
+        with pytest.raises(DamagedFile, match=f"is not the end of run {run_id(tiny)}"):
+            runs.receive(tiny, suffix, data)
+    assert not runs.checkpoint(run_id(tiny)).exists()
+
+
+def test_a_run_that_fails_stops_no_other(studies, tiny, tmp_path, monkeypatch, capsys):
+    attempts = []
+
+    def once(answer):
+        attempts.append(answer)
+        if len(attempts) == 1:
+            raise MemoryError("no room")
+        return answer
+
+    executor = Elsewhere(monkeypatch, tmp_path / "far", change=once)
+    assert queue.run(["one"], "smoke", executor=executor) == 1
+    assert f"{run_id(tiny)} {tiny.label} failed: no room" in capsys.readouterr().err
+    assert [*ledger.read()[0].depth] == [2]
+
+
+def test_a_cluster_that_ends_is_named(studies, tiny, capsys):
+    class Gone:
+        def submit(self, *arguments):
+            future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    assert queue.run(["two"], "smoke", executor=Gone()) == 1
+    assert "failed: its workers' scheduler has ended" in capsys.readouterr().err
+
+
+def test_workers_whose_code_cannot_be_named_train_nothing(
+    studies, elsewhere, tmp_path, monkeypatch, capsys
+):
+    executor = Elsewhere(monkeypatch, tmp_path / "far", commit=("unknown", "git is missing"))
+    assert queue.run(["one"], "smoke", executor=executor) == 1
+    assert "could be recorded: git is missing" in capsys.readouterr().err
+    assert not elsewhere
+
+
+def test_workers_with_other_images_train_nothing(elsewhere, tiny):
+    with pytest.raises(ValueError, match=f"run 0123 is {run_id(tiny)} on .*images samples-test or"):
+        runs.serve(tiny, "0123")
+    assert not elsewhere
+
+
+def test_workers_stop_in_time_and_go_on(studies, elsewhere, tmp_path, monkeypatch, capsys):
+    executor = Elsewhere(monkeypatch, tmp_path / "far")
+    with monkeypatch.context() as slow:  # there is time left when it begins, and none after a step
+        slow.setattr(runs, "time", lambda: 0.0)
+        slow.setattr(runs, "monotonic", lambda: -1e12)
+        assert queue.run(["two"], "smoke", hours=1, executor=executor) == 1
+    assert "stopped at step 1 of 6; the same command goes on" in capsys.readouterr().out
+    assert queue.run(["two"], "smoke", hours=1, executor=executor) == 0
+    assert len(elsewhere) == 2
+
+
+def test_a_worker_that_comes_too_late_begins_nothing(elsewhere, tiny):
+    with pytest.raises(OutOfTime, match="not begun"):
+        runs.serve(tiny, run_id(tiny), until=0.0)
+    assert not elsewhere
+
+
+def test_what_another_process_trains_is_left_alone_elsewhere(
+    studies, elsewhere, tiny, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "far").mkdir()
+    executor = Elsewhere(monkeypatch, tmp_path / "far")
+    with FileLock(tmp_path / "far" / f"{run_id(tiny)}.lock"):
+        assert queue.run(["one"], "smoke", executor=executor) == 1
+    assert "left to other processes: 1" in capsys.readouterr().out
+    assert [c.depth for c in elsewhere] == [2]
+
+
+def test_what_has_ended_here_needs_no_worker(studies, elsewhere, tiny, tmp_path, monkeypatch):
+    """Whether it is not recorded yet, or lacks scores."""
+    executor = Elsewhere(monkeypatch, tmp_path / "far")
+    runs.attempt(tiny)
+    assert queue.run(["two"], "smoke", executor=executor) == 0
+    studies("three", replace(tiny, eval_scales=(2, 3)))
+    assert queue.run(["two"], "smoke", executor=executor) == 0
+    assert [*ledger.read()[1].scale] == [2, 3]
+    assert not executor.asked
+    assert len(elsewhere) == 1
+
+
+def test_what_uncommitted_code_made_here_is_trained_there(
+    studies, elsewhere, tiny, tmp_path, monkeypatch
+):
+    wild = replace(tiny, clipping="none", learning_rate=1e30)
+    studies("one", wild)
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", "vdsr/ has changes"))
+    runs.attempt(wild)
+    monkeypatch.setattr(machine, "commit", lambda: ("def", ""))
+    executor = Elsewhere(monkeypatch, tmp_path / "far")
+    assert queue.run(["one"], "smoke", executor=executor) == 0
+    assert executor.asked
+    assert not runs.in_trouble(wild)
+
+
+def test_an_earlier_divergence_does_not_outlive_a_run_that_comes_home(
+    elsewhere, tiny, tmp_path, monkeypatch
+):
+    stale = runs.checkpoint(run_id(tiny)).with_suffix(".diverged")
+    stale.parent.mkdir()
+    stale.write_bytes(b"of an earlier training")
+    with monkeypatch.context() as there:
+        there.setenv("VDSR_RUNS_DIR", str(tmp_path / "far"))
+        answer = runs.serve(tiny, run_id(tiny))
+    assert not runs.receive(tiny, *answer).diverged
+    assert not stale.exists()
 
 
 # What it costs

@@ -1,10 +1,11 @@
-"""Working through the missing runs, in order of value, alone or beside other processes."""
+"""Working through the missing runs, in order of value, here or on other machines as well."""
 
 import sys
+from concurrent.futures import CancelledError, as_completed
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from math import gcd
-from time import monotonic
+from time import monotonic, time
 
 import torch
 
@@ -63,7 +64,7 @@ def missing(configs):
     }
 
 
-def run(names, preset="paper", *, hours=None, seeds=1):
+def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
     """Train and record the missing runs of some studies.
 
     Parameters
@@ -72,9 +73,13 @@ def run(names, preset="paper", *, hours=None, seeds=1):
         Keys of `vdsr.study.studies.STUDIES`.
     preset : str
     hours : float, optional
-        Time limit; the run in progress keeps its state and goes on next time.
+        Time limit; a run in progress keeps its state and goes on next time.
     seeds : int
         How many seeds of each run.
+    executor : concurrent.futures.Executor, optional
+        What trains the runs, in other processes or on other machines: dask's, say, from
+        `vdsr.study.cluster.executor`. They share nothing with this process but the images; rows
+        and weights come home and are recorded here. By default this process trains them.
 
     Returns
     -------
@@ -91,35 +96,43 @@ def run(names, preset="paper", *, hours=None, seeds=1):
         return 1
     queue = asked(names, preset, seeds)
     left = missing(queue)
+    expected = forecast if executor is None else amount  # others may be faster than this machine
     print(f"{preset}: {len(queue) - len(left)} runs recorded, {len(left)} missing", flush=True)
     if left:
-        print(forecast(left.values()), flush=True)
+        print(expected(left.values()), flush=True)
     busy = 0
-    for identity, config in list(left.items()):
-        if identity not in missing({identity: config}):  # another process was here meanwhile
-            del left[identity]
-            continue
+    trainings = _here(left, deadline) if executor is None else _on(executor, left, deadline)
+    for identity, train in trainings:
+        config = left[identity]
         try:
-            refresh = runs.in_trouble(config)
-            finished = runs.attempt(config, deadline=deadline, refresh=refresh)
+            finished = train()
         except OutOfTime as stop:
             print(f"{identity} {stop}; the same command goes on from there", flush=True)
-            return 1
+            if executor is None:
+                break
+            continue
         except runs.Busy as stop:
             print(stop, flush=True)
             busy += 1
+            continue
+        except Exception as error:
+            if executor is None:
+                raise
+            # What the other workers do must not be lost.
+            print(f"{identity} {config.label} failed: {error}", file=sys.stderr, flush=True)
             continue
         ledger.record(finished, preset)
         del left[identity]
         last = finished.history[finished.history.step == finished.history.step.max()]
         scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f} dB" for r in last.itertuples())
-        rest = f"; {forecast(left.values())}" if left else ""
+        rest = f"; {expected(left.values())}" if left else ""
         print(
             f"{identity} {config.label}: {finished.diverged or scores}; {len(left)} missing{rest}",
             flush=True,
         )
     if busy:
         print(f"left to other processes: {busy}; the same command looks for them again")
+    if left:
         return 1
     if "benchmark" in names:
         table3.scores(preset, record=True, deadline=deadline)
@@ -127,6 +140,53 @@ def run(names, preset="paper", *, hours=None, seeds=1):
             print("the benchmark's scores are not complete; the same command goes on from there")
             return 1
     return 0
+
+
+def _here(left, deadline):
+    """Yield each missing run's identity, and a function that trains it, as its turn comes."""
+    for identity, config in list(left.items()):
+        if identity not in missing({identity: config}):  # another process was here meanwhile
+            del left[identity]
+            continue
+        yield identity, partial(_attempt, config, deadline)
+
+
+def _attempt(config, deadline):
+    return runs.attempt(config, deadline=deadline, refresh=runs.in_trouble(config))
+
+
+def _on(executor, left, deadline):
+    """Yield each missing run's identity as it ends, and a function that returns the run."""
+    until = None if deadline is None else time() + deadline - monotonic()
+    ended = [i for i, c in left.items() if runs.has_ended(c) and not runs.in_trouble(c)]
+    futures = {
+        executor.submit(_served, config, identity, until): identity
+        for identity, config in left.items()
+        if identity not in ended
+    }
+    for identity in ended:  # it lacks scores at most, and its weights are here
+        yield identity, partial(_attempt, left[identity], deadline)
+    for future in as_completed(futures):
+        identity = futures[future]
+        yield identity, partial(_received, left[identity], future)
+
+
+def _served(config, identity, until):
+    """Return what `runs.serve` does, or what stopped the run: a worker would report a failure."""
+    try:
+        return runs.serve(config, identity, until)
+    except (OutOfTime, runs.Busy) as stop:
+        return stop
+
+
+def _received(config, future):
+    try:
+        answer = future.result()
+    except CancelledError:
+        raise ConnectionError("its workers' scheduler has ended") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return runs.receive(config, *answer)
 
 
 def announce(configs, refresh):
@@ -142,9 +202,13 @@ def announce(configs, refresh):
 
 def forecast(configs):
     """Return in words how much work some runs are, and how long this machine takes for it."""
-    total = sum(work(config) for config in configs)
-    hours = total / rate() / 3600
-    return f"{total:,.0f} TFLOP, about {hours:,.1f} hours of training on this machine"
+    hours = sum(map(work, configs)) / rate() / 3600
+    return f"{amount(configs)}, about {hours:,.1f} hours of training on this machine"
+
+
+def amount(configs):
+    """Return in words how much work some runs are."""
+    return f"{sum(map(work, configs)):,.0f} TFLOP"
 
 
 def work(config):
