@@ -404,10 +404,16 @@ def test_the_race_is_open_where_one_has_no_score_by_then(evidence, row):
     assert found.verdict == "not run"
 
 
-def test_the_race_leaves_out_what_a_diverged_run_does_not_have(evidence, row):
-    points = [("vdsr", 35, 32.5), ("one", 30, 31.0), ("one", 40, 31.0), ("one", 60, nan)]
-    found = race(evidence, race_rows(row, *points))
-    assert found.cases[0].ours == pytest.approx(1.5)
+def test_the_race_is_judged_by_the_last_score_not_the_best(evidence, row):
+    points = [("vdsr", 30, 33.0), ("vdsr", 50, 32.5), ("one", 40, 32.8), ("one", 60, 32.9)]
+    assert race(evidence, race_rows(row, *points)).cases[0].ours == pytest.approx(-0.3)
+
+
+def test_a_network_that_diverges_loses_the_race(evidence, row):
+    points = [("vdsr", 35, 32.5), ("one", 30, 31.0), ("one", 40, nan)]
+    assert race(evidence, race_rows(row, *points)).cases[0].ours == pytest.approx(1.5)
+    points = [("vdsr", 30, 32.5), ("vdsr", 35, nan), ("one", 30, 31.0), ("one", 40, 31.0)]
+    assert race(evidence, race_rows(row, *points)).cases[0].ours == -inf
 
 
 def test_the_outermost_pixel_keeps_half_of_the_gain_inside(evidence):

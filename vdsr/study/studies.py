@@ -258,13 +258,19 @@ def _clipping(e):
 def _srcnn(e):
     profile = e.more.pivot(index="distance", columns="method", values="psnr")
     gain = profile["zero padding"] - profile["bicubic"]
+    # One network of another recipe says it, of which chance is not known: no full verdict.
     border = Case("outermost pixel: gain over bicubic, less half the mean gain inside",
-                  float(gain[0] - gain.mean() / 2), bar=0.0)  # fmt: skip
-    three = e.rows[(e.rows.scale == 3) & e.rows.psnr.notna()]
-    new, old = (three[three.architecture == name] for name in ("VDSR", "SRCNN 9-1-5"))
-    work = min(new.tflop.max(), old.tflop.max())
-    new, old = (x[x.tflop <= work].groupby("seed").psnr.max() for x in (new, old))
-    race = case("×3, best of each after equal work", new, old, noise=e.noise)
+                  float(gain[0] - gain.mean() / 2))  # fmt: skip
+    rows = e.rows[e.rows.scale == 3]
+    sides = [rows[rows.architecture == name] for name in ("VDSR", "SRCNN 9-1-5")]
+    work = min(side.tflop.max() for side in sides)
+
+    def then(side):
+        """Return the PSNR of each seed at that work, of the better network where there are two."""
+        last = side[side.tflop <= work].sort_values("tflop").groupby(["seed", "run"]).tail(1)
+        return last.groupby("seed").psnr.max()
+
+    race = case("×3, after equal work", *map(then, sides), noise=e.noise)
     return [
         _finding(e, "race", "The deep network learns faster than SRCNN", "§1, §3.2", [race],
                   "4 hours against days"),
