@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from importlib import import_module
+from time import monotonic
 
 import pandas as pd
 import pytest
@@ -122,6 +123,15 @@ def test_what_two_processes_measured_stands_there_once(here, monkeypatch):
 def test_a_passed_deadline_begins_nothing(here):
     assert table3.scores("smoke", deadline=0.0).empty
     assert not here
+
+
+def test_a_deadline_stops_a_training_that_is_begun(here, monkeypatch, tiny):
+    monkeypatch.setattr(table3, "methods", lambda preset: {"tiny": lambda scale: tiny})
+    deadline = monotonic() + 60
+    times = iter([*[deadline - 1] * 3, *[deadline + 1] * 99])
+    monkeypatch.setattr(import_module("vdsr.train"), "monotonic", lambda: next(times))
+    assert table3.scores("smoke", deadline=deadline).empty
+    assert here
 
 
 def test_a_network_that_diverged_has_no_scores(here, monkeypatch, tiny):

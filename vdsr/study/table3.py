@@ -12,6 +12,7 @@ from ..data import fetch, load_images
 from ..evaluate import evaluate
 from ..files import load_checkpoint, save_checkpoint, write_text
 from ..model import load_matconvnet
+from ..train import OutOfTime
 from ..upscale import PRETRAINED, load_pretrained
 from .configs import benchmark, preset_config, srcnn
 from .paper import table
@@ -98,13 +99,21 @@ def scores(preset, missing="train", record=False, deadline=None):
         rows = known[(known[BY] == [method, run, dataset, scale]).all(axis=1)]
         late = deadline is not None and monotonic() > deadline
         wanted = rows.empty and missing == "train" and not late
-        if wanted and not (config and runs.attempt(config).diverged):
+        if wanted and _trained(config, deadline):
             model = _model(method, config)
             rows = measure(model, dataset, scale).assign(method=method, run=run)
             if record:
                 _write(rows)
         tables.append(rows[COLUMNS])
     return pd.concat(tables, ignore_index=True)
+
+
+def _trained(config, deadline):
+    """Return whether a method's network is there: trained by now, and not diverged."""
+    try:
+        return config is None or not runs.attempt(config, deadline=deadline).diverged
+    except OutOfTime:
+        return False
 
 
 def _cells(preset):
