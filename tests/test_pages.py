@@ -95,7 +95,7 @@ def test_each_figure_has_a_number_a_caption_and_words_for_it(html):
             number = figure.select_one(".caption-number")
             assert number and re.match(r"Fig\. \d+\.\d+|Fig\. \d+", number.get_text()), name
             caption = figure.select_one(".caption-text").get_text()
-            assert len(caption.split()) >= 15, (name, caption)
+            assert len(caption.split()) >= 12, (name, caption)
             for drawn in figure.select("svg.drawn, div.drawn"):
                 assert drawn["role"] in ("img", "group")
                 assert len(drawn["aria-label"].split()) >= 15, (name, drawn["aria-label"])

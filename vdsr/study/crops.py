@@ -17,7 +17,7 @@ from ..upscale import window, with_luma
 FIGURES = {
     "bridge": ("B100", "148026", 3, (40, 120, 160, 120)),
     "bison": ("B100", "38092", 3, (240, 40, 160, 120)),
-    "facade": ("Urban100", "img_012", 4, (300, 300, 160, 120)),
+    "facade": ("Urban100", "img_012", 3, (300, 300, 160, 120)),
 }
 LARGEST = 32  # grey levels of error that are drawn in the brightest colour
 SLIDER = "Set5", "butterfly", 3, (60, 40, 160, 110)
