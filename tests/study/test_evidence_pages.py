@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 import vdsr
 from vdsr.study import paper, publish, studies, table3
@@ -215,3 +216,24 @@ def test_measured_words_hold():
     assert psnr[0] < bicubic - 2
     assert psnr[steps.index(8)] < bicubic < psnr[steps.index(32)]
     assert psnr[-1] > bicubic + 0.5
+
+
+def test_what_is_said_of_other_libraries():
+    cells = nbformat.read(ROOT / "results" / "notebooks" / "resizing.ipynb", as_version=4).cells
+    pages = [o.data.get("text/html", "") for cell in cells for o in cell.get("outputs", [])]
+    first = next(page for page in pages if "<table" in page)
+    rows = [
+        [cell.get_text(strip=True) for cell in row.select("th, td")]
+        for row in BeautifulSoup(first, "html.parser").select("tbody tr")
+    ]
+    names = [row[-4] for row in rows]
+    half = len(rows) // 2
+    table = pd.DataFrame([row[-3:] for row in rows], columns=[2, 3, 4]).astype(float)
+    interpolated, network = (part.set_axis(names[:half]) for part in (table[:half], table[half:]))
+    assert names[:half] == names[half:]
+    gaps = [part - part.loc["MATLAB's (as here)"] for part in (interpolated, network)]
+    others = ["torch (default)", "OpenCV", "scikit-image"]
+    assert max(gap.drop(others).abs().max().max() for gap in gaps) < 0.15
+    assert gaps[0].abs().max().max() < 1 and (gaps[0].loc[others, 2] > 0).all()
+    assert (gaps[1].loc[others] < 0).all().all() and gaps[1].min().min() < -5
+    assert (network - interpolated).min().min() < -2

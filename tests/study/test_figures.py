@@ -136,15 +136,18 @@ def test_no_legend_entry_without_its_line():
     assert names == ["each value, ±θ/γ", "norm, 0.4", "norm, 4"]
 
 
-def test_settings_are_named_by_what_differs():
+def test_settings_are_named_by_what_is_unusual():
     rows = pd.DataFrame(
         {"loss": ["patch", "sum", "sum"], "clipping": ["adjustable", "adjustable", "norm"],
-         "theta": [1e-4, 3e-5, 0.4], "init": "fan_in", "last_scale": 0.1}
+         "theta": [1e-4, 3e-5, 0.4], "init": ["fan_out", "fan_in", "fan_out"],
+         "last_scale": [0.1, 0.1, 1]}
     )  # fmt: skip
     assert [*figures.setting_names(rows)] == [
-        "mean over patches, θ = 0.0001", "sum, θ = 3e-05", "sum, θ = 0.4, clips the norm"
-    ]  # fmt: skip
-    assert [*figures.setting_names(rows[:1])] == ["θ = 0.0001"]
+        "mean over patches, θ = 0.0001",
+        "sum, θ = 3e-05, fan-in",
+        "sum, θ = 0.4, clips the norm, last layer × 1",
+    ]
+    assert figures.setting_names(rows[:0]).empty
 
 
 def test_clipped_shares_are_percent_of_what_was_measured():

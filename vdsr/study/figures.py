@@ -204,7 +204,7 @@ def clipping_name(clipping, theta):
 
 
 def setting_names(rows):
-    """Return what a reader calls each row's settings, as far as they differ between the rows.
+    """Return what a reader calls each row's settings: loss and θ, and whatever is unusual.
 
     Parameters
     ----------
@@ -216,17 +216,19 @@ def setting_names(rows):
     pandas.Series of str
     """
     loss = {"patch": "mean over patches", "sum": "sum", "pixel": "mean over pixels"}
-    parts = {
-        "loss": rows.loss.map(loss),
-        "theta": "θ = " + rows.theta.map("{:g}".format),
-        "clipping": rows.clipping.map({"norm": "clips the norm"}).fillna(""),
-        "init": rows.init.map({"fan_in": "fan-in", "fan_out": "fan-out", "normal": "σ = 0.001"}),
-        "last_scale": "last layer × " + rows.last_scale.map("{:g}".format),
-    }
-    shown = [text for name, text in parts.items() if rows[name].nunique() > 1]
-    if not shown:
-        shown = [parts["theta"]]
-    names = [", ".join(filter(None, each)) for each in zip(*shown, strict=True)]
+    init = {"fan_in": "fan-in", "fan_out": "fan-out", "normal": "σ = 0.001"}
+    usual = {column: {*rows[column].mode()} for column in ("clipping", "init", "last_scale")}
+    names = []
+    for row in rows.itertuples():
+        unusual = {
+            "clipping": "clips the norm" if row.clipping == "norm" else row.clipping,
+            "init": init[row.init],
+            "last_scale": f"last layer × {row.last_scale:g}",
+        }
+        parts = [
+            text for column, text in unusual.items() if getattr(row, column) not in usual[column]
+        ]
+        names.append(", ".join([loss[row.loss], f"θ = {row.theta:g}", *parts]))
     return pd.Series(names, rows.index, dtype=object)
 
 

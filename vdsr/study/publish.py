@@ -45,9 +45,9 @@ def board_figure():
     found = [f for name in STUDIES for f in load(name, "paper", missing="skip").findings]
     return figures.inline(
         figures.claims(found),
-        "A strip for each claim, over an axis of decibels. Grey crosses are the paper's "
-        "differences, most of them to the right of zero. Below them blue circles with bars are "
-        "ours, or the words not run.",
+        "A strip for each claim, over an axis of decibels. Crosses are the paper's differences, "
+        "most of them to the right of zero. Below them circles with bars are ours, or the words "
+        "not run.",
     )
 
 
