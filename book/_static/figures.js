@@ -44,7 +44,7 @@ function playClipping(figure) {
     say(inputs[1], decimal(theta));
     for (const line of lines) {
       const name = line.id.split("_")[1];
-      const corner = { none: right + 10, theta: theta }[name] ?? Number(name);
+      const corner = { none: right + 10, theta: theta - gamma }[name] ?? Number(name);
       const points = [point(left, left + gamma)];
       if (corner < left) points[0] = point(left, corner + gamma);
       else points.push(point(corner, corner + gamma));
