@@ -92,7 +92,7 @@ def test_every_study_has_its_notebook():
 def test_template_is_clean(path):
     cells = code(nbformat.read(path, as_version=4))
     if path.stem not in lessons.PAGES:  # which have nothing to set
-        assert cells[0].metadata.tags == ["parameters"]
+        assert "parameters" in cells[0].metadata.tags
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
     assert not any("sys.path" in cell.source for cell in cells)
 
@@ -122,7 +122,7 @@ def test_smoke(path, tmp_path, monkeypatch):
     monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "runs"))
     out = run(path, tmp_path, preset="smoke", steps=4)
     data = [o.get("data", {}) for cell in code(out) for o in cell.outputs]
-    assert any("image/png" in d or "<svg" in d.get("text/html", "") for d in data)
+    assert any('class="drawn"' in d.get("text/html", "") for d in data)
 
 
 @pytest.mark.slow

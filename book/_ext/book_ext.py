@@ -80,7 +80,44 @@ def drop_thebe(app, pagename, templatename, context, doctree):
     ]
 
 
-class Compare(SphinxDirective):
+class Captioned(SphinxDirective):
+    """A figure with a number, whose caption is the directive's text."""
+
+    has_content = True
+
+    def figure(self, *drawn):
+        """Return a figure of what is drawn and the caption, under the option's name."""
+        caption = nodes.caption()
+        figure = nodes.figure("", *drawn, caption)
+        text, messages = self.state.inline_text(" ".join(self.content), self.lineno)
+        caption.extend([*text, *messages])
+        self.set_source_info(figure)
+        self.add_name(figure)
+        return [figure]
+
+
+class Drawing(Captioned):
+    """A figure from an SVG file that stands in the page, its text in the page's colour.
+
+    ::
+
+        :::{drawing} ../results/figures/board.svg
+        :name: fig-board
+
+        The caption.
+        :::
+    """
+
+    required_arguments = 1
+    option_spec = {"name": directives.unchanged_required}  # noqa: RUF012 (as docutils wants it)
+
+    def run(self):
+        path = Path(self.env.srcdir) / self.arguments[0]
+        self.env.note_dependency(str(path))
+        return self.figure(nodes.raw("", path.read_text(encoding="utf-8"), format="html"))
+
+
+class Compare(Captioned):
     """Two pictures of one size, one over the other, and a border to move between them.
 
     ::
@@ -88,13 +125,17 @@ class Compare(SphinxDirective):
         :::{compare} bicubic.png vdsr.png
         :labels: bicubic, VDSR
         :alt: A butterfly's wing
+        :name: fig-wing
+
+        The caption.
         :::
     """
 
     required_arguments = 2
-    option_spec = {  # noqa: RUF012 (docutils wants a plain dict)
+    option_spec = {  # noqa: RUF012 (as docutils wants it)
         "labels": directives.unchanged_required,
         "alt": directives.unchanged_required,
+        "name": directives.unchanged_required,
     }
 
     def run(self):
@@ -107,12 +148,12 @@ class Compare(SphinxDirective):
             f'<input type="range" value="50" aria-label="{escape(f"{left} or {right}: {alt}")}"'
             " oninput=\"this.parentNode.style.setProperty('--split', this.value + '%')\"></div>"
         )
-        return [
+        return self.figure(
             nodes.raw("", '<div class="compare" style="--split: 50%">', format="html"),
             self._image(1, f"{alt}: {right}", "compare-under"),
             self._image(0, f"{alt}: {left}", "compare-over"),
             nodes.raw("", control, format="html"),
-        ]
+        )
 
     def _image(self, argument, alt, kind):
         # dark-light: the theme must not dim pictures that are to be judged.
@@ -174,5 +215,6 @@ def setup(app):
     app.connect("env-get-outdated", read_tryit_again)
     app.connect("build-finished", copy_tryit)
     app.add_directive("compare", Compare)
+    app.add_directive("drawing", Drawing)
     app.add_directive("tryit", TryIt)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

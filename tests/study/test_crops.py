@@ -42,6 +42,17 @@ def test_grey_pictures(image, brighter):
     assert (rows.crop[1].astype(int) - rows.crop[2])[..., 0].max() == pytest.approx(26, abs=1)
 
 
+def test_errors_are_dark_where_a_method_is_right(image, brighter):
+    box = (30, 24, 40, 32)
+    rows = crops.errors(image, 2, {"bicubic": None, "brighter": brighter}, box)
+    assert [*rows.method] == ["bicubic", "brighter"]
+    assert rows.psnr[0] == pytest.approx(vdsr.evaluate(None, {"a": image}, 2).psnr[0])
+    assert rows.crop[0].shape == (32, 40, 3)
+    assert rows.crop[1].mean() > rows.crop[0].mean() + 50
+    black, half, most, more = crops.error_colours(np.array([[0, -16, 32, 99]]))[0].sum(axis=1)
+    assert black < 10 < half < most == more
+
+
 def test_scales_have_a_row_each(image, brighter):
     rows = crops.scales(image, (1.5, 3), brighter, (8, 8, 9, 9))
     assert [*rows.method] == ["×1.5", "×3"]

@@ -1,10 +1,20 @@
+import io
+import json
+import re
+from base64 import b64decode
+from math import inf, nan
+from xml.etree import ElementTree
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
+from PIL import Image
 
 from vdsr.study import figures, paper
+from vdsr.study.findings import Case, Finding
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +36,14 @@ def test_depth_curves_draw_the_mean_of_seeds_beside_the_paper():
     assert [a.get_title() for a in figure.axes] == ["×2", "×3"]
     drawn = lines(figure.axes[0])
     assert drawn["ours"] == pytest.approx([31.0, 32.5])
-    assert drawn["paper, Fig. 3"][-1] == 37.06
+    assert drawn["the paper, Fig. 3"][-1] == 37.06
     assert "(dB)" in figure.axes[0].get_ylabel()
 
 
 def test_depth_curves_without_a_run_show_the_paper_alone():
     empty = pd.DataFrame(columns=["depth", "scale", "psnr"])
     figure = figures.depth_curves(empty, paper.table("figure3"))
-    assert [set(lines(a)) for a in figure.axes] == [{"paper, Fig. 3"}] * 3
+    assert [set(lines(a)) for a in figure.axes] == [{"the paper, Fig. 3"}] * 3
 
 
 def test_residual_curves_keep_the_two_kinds_apart():
@@ -112,12 +122,32 @@ def clipping_rows():
 
 def test_clipping_curves_name_each_bound_but_that_of_no_clipping():
     figure = figures.clipping_curves(clipping_rows())
-    assert [axis.get_title() for axis in figure.axes] == ["learning rate 0.01", "learning rate 0.1"]
+    assert [axis.get_title() for axis in figure.axes] == ["learning rate 0.1", "learning rate 0.01"]
     names = [text.get_text() for text in figure.legends[0].texts]
-    assert {"adjustable, θ = 3e-05", "none", "norm, θ = 0.4", "norm, θ = 4"} <= {*names}
-    drawn = [list(line.get_ydata()) for line in figure.axes[1].lines]
+    assert {*names} == {"each value, ±θ/γ", "no clipping", "norm, 0.4", "norm, 4"}
+    drawn = [list(line.get_ydata()) for line in figure.axes[0].lines]
     assert [31.0] in drawn
     assert [33.0] in drawn
+
+
+def test_no_legend_entry_without_its_line():
+    lost = clipping_rows().assign(psnr=lambda rows: rows.psnr.where(rows.clipping != "none"))
+    names = [text.get_text() for text in figures.clipping_curves(lost).legends[0].texts]
+    assert names == ["each value, ±θ/γ", "norm, 0.4", "norm, 4"]
+
+
+def test_settings_are_named_by_what_is_unusual():
+    rows = pd.DataFrame(
+        {"loss": ["patch", "sum", "sum"], "clipping": ["adjustable", "adjustable", "norm"],
+         "theta": [1e-4, 3e-5, 0.4], "init": ["fan_out", "fan_in", "fan_out"],
+         "last_scale": [0.1, 0.1, 1]}
+    )  # fmt: skip
+    assert [*figures.setting_names(rows)] == [
+        "mean over patches, θ = 0.0001",
+        "sum, θ = 3e-05, fan-in",
+        "sum, θ = 0.4, clips the norm, last layer × 1",
+    ]
+    assert figures.setting_names(rows[:0]).empty
 
 
 def test_clipped_shares_are_percent_of_what_was_measured():
@@ -147,11 +177,12 @@ def test_border_curves_are_gains():
 
 
 def test_gain_curves_average_what_is_alike():
-    rows = [("a", 10, 1.0), ("a", 10, 2.0), ("b", 10, -1.0)]
-    [axis] = figures.gain_curves(pd.DataFrame(rows, columns=["kind", "step", "gain"]), "kind").axes
-    drawn = [list(line.get_ydata()) for line in axis.lines]
-    assert [1.5] in drawn
-    assert [-1.0] in drawn
+    rows = [("a", 10, 1.0, 5), ("a", 10, 2.0, 5), ("b", 10, -1.0, 20)]
+    rows = pd.DataFrame(rows, columns=["kind", "step", "gain", "depth"])
+    first, second = figures.gain_curves(rows, "kind").axes
+    assert (first.get_title(), second.get_title()) == ("5 layers", "20 layers")
+    assert [1.5] in [list(line.get_ydata()) for line in first.lines]
+    assert [-1.0] in [list(line.get_ydata()) for line in second.lines]
 
 
 def test_layer_curves():
@@ -162,11 +193,107 @@ def test_layer_curves():
     assert signal.get_yscale() == "log"
 
 
-def test_crops_are_titled_with_their_scores():
-    crop = np.zeros((4, 6, 3), np.uint8)
-    rows = [("ground truth", crop, np.nan, np.nan), ("ours", crop, 30.123, 0.91234)]
-    figure = figures.crops(pd.DataFrame(rows, columns=["method", "crop", "psnr", "ssim"]))
-    assert [a.get_title() for a in figure.axes] == ["ground truth\n", "ours\n30.12 dB / 0.9123"]
+def pixels(address):
+    return np.asarray(Image.open(io.BytesIO(b64decode(address.split(",")[1]))))
+
+
+def test_a_gallery_holds_the_crops_as_they_are_with_their_scores():
+    crop = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    rows = [
+        ("ours <b>", crop, 30.123, 0.91234),
+        ("map", crop, 29.0, nan),
+        ("truth", crop, nan, nan),
+    ]
+    page = figures.gallery(pd.DataFrame(rows, columns=["method", "crop", "psnr", "ssim"]))
+    soup = BeautifulSoup(page, "html.parser")
+    assert [p.get_text() for p in soup.select("p")] == [
+        "ours <b>: 30.12 dB, SSIM 0.9123", "map: 29.00 dB", "truth"
+    ]  # fmt: skip
+    assert [img["alt"] for img in soup.select("img")] == ["ours <b>", "map", "truth"]
+    assert np.array_equal(pixels(soup.select_one("img")["src"]), crop)
+
+
+def test_frames_hold_the_strip_and_what_each_is_called():
+    strip = np.arange(24, dtype=np.uint8).reshape(6, 4)
+    soup = BeautifulSoup(figures.frames("step", strip, ["a", "b", 'c "d"']), "html.parser")
+    assert json.loads(soup.div["data-labels"]) == ["a", "b", 'c "d"']
+    assert soup.div["data-name"] == "step"
+    assert soup.img["style"] == "aspect-ratio: 4 / 2"
+    assert soup.img["alt"] == 'c "d"'
+    assert np.array_equal(pixels(soup.img["src"]), strip)
+
+
+def claim(*cases, preset="paper", theirs=""):
+    return Finding("it", "It is so", "§1", "page", cases, preset, theirs)
+
+
+def words(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def test_claims_without_a_run_show_the_paper_alone():
+    figure = figures.claims([claim(Case("a", nan, 0.5), Case("b", nan, 2.5)), claim(theirs="4 h")])
+    [axis] = figure.axes
+    [crosses] = [line for line in axis.lines if line.get_label() == "the paper"]
+    assert [*crosses.get_xdata()] == [0.5, 2.5]
+    assert words(axis) == ["It is so", "not run", "It is so", "the paper: 4 h", "not run"]
+    assert not axis.containers
+    assert [text.get_text() for text in figure.legends[0].texts] == ["the paper"]
+
+
+def test_claims_show_ours_with_its_interval():
+    cases = Case("a", 1.0, 0.5, 0.2), Case("b", inf, 0.5, 0.0), Case("c", nan, 0.5)
+    [axis] = figures.claims([claim(*cases)]).axes
+    [bars] = axis.containers
+    [interval] = bars.lines[2][0].get_segments()
+    assert [*bars.lines[0].get_xdata()] == [1.0]
+    assert [*interval[:, 0]] == pytest.approx([0.8, 1.2])
+    assert words(axis) == ["It is so", "1 diverged, not run"]
+
+
+@pytest.fixture
+def figure():
+    figure, axes = plt.subplots(1, 2)
+    axes[0].plot([1, 2], gid="play-line")
+    axes[1].imshow(np.eye(3))
+    axes[1].set_title("a < b")
+    return figure
+
+
+def test_inline_figures_take_the_pages_colour(figure):
+    svg = figures.inline(figure, 'seen as "b"')
+    root = ElementTree.fromstring(svg)  # well-formed
+    assert root.get("aria-label") == 'seen as "b"'
+    assert root.get("role") == "img"
+    texts = [e for e in root.iter() if e.tag.endswith("text")]
+    assert "a < b" in [e.text for e in texts]
+    assert all("fill: currentColor" in e.get("style") for e in texts)
+    assert plt.rcParams["text.color"] not in svg
+    assert "<style" not in svg  # it would hold for the whole page
+    assert not plt.get_fignums()
+
+
+def test_inline_figures_are_the_same_each_time_and_share_no_ids(figure):
+    svgs = []
+    for alt in ("one", "one", "two"):
+        again, axis = plt.subplots()
+        axis.plot([1, 2], "o", gid="play-line" if alt == "one" else None)
+        svgs.append(figures.inline(again, alt))
+    assert svgs[0] == svgs[1]
+    ids = [re.findall(r'id="([^"]*)"', svg) for svg in svgs]
+    assert "play-line" in ids[0]
+    assert not {*ids[0]} & {*ids[2]}
+    used = {*re.findall(r'(?:url\(|href=")#([\w.-]+)', svgs[0])}
+    assert {*ids[0]} == used | {"play-line"}
+
+
+def test_a_number_that_was_not_run_says_so(monkeypatch):
+    import myst_nb
+
+    glued = {}
+    monkeypatch.setattr(myst_nb, "glue", lambda name, value, display: glued.update({name: value}))
+    figures.quote(a=1.2345, b=nan, c="three")
+    assert glued == {"a": "1.23", "b": "(not run)", "c": "three"}
 
 
 def test_speed_points():
@@ -205,5 +332,5 @@ def test_bicubic_is_drawn_before_anything_is_run():
 def test_residual_curves_without_a_run_show_the_paper_alone():
     figure = figures.residual_curves(NOTHING, paper.table("table1"))
     assert [{*lines(axis)} for axis in figure.axes] == [
-        {"paper, residual", "paper, non-residual"}
+        {"the paper, residual", "the paper, non-residual"}
     ] * 3

@@ -2,14 +2,10 @@
 
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
-import matplotlib.pyplot as plt
 import nbformat
-import numpy as np
 import pytest
 import torch
-from bs4 import BeautifulSoup
 from selenium.webdriver.common.keys import Keys
 
 import vdsr
@@ -60,7 +56,7 @@ def test_open_code_is_short(name):
 def test_each_figure_is_drawn_captioned_and_referred_to_by_one_name(name):
     page = text(name)
     captioned = re.findall(r":::\{glue:figure\} (\S+)\n:name: fig-(\S+)\n", page)
-    drawn = re.findall(r'lessons\.show\(\n?\s*"([\w-]+)"', "\n".join(code(name, folded=True)))
+    drawn = re.findall(r'figures\.show\(\n?\s*"([\w-]+)"', "\n".join(code(name, folded=True)))
     assert captioned == [(figure, figure) for figure in drawn]
     assert drawn
 
@@ -69,7 +65,7 @@ def test_each_figure_is_drawn_captioned_and_referred_to_by_one_name(name):
 def test_each_number_named_in_the_text_is_computed(name):
     named = {*re.findall(r"\{glue:text\}`(\w+)`", text(name))}
     computed = re.findall(
-        r"lessons\.quote\(([^\n]*|\n.*?\n)\)$", "\n".join(code(name, True)), re.M | re.S
+        r"figures\.quote\(([^\n]*|\n.*?\n)\)$", "\n".join(code(name, True)), re.M | re.S
     )
     assert named == {*re.findall(r"\b(\w+)=(?:f\"|str)", "\n".join(computed))}
 
@@ -183,118 +179,6 @@ def test_recorded_claims_of_the_idea_hold():
     cosines = dict(re.findall(r"(residual|plain) .*cosine (-?[\d.]+)", printed))
     assert float(cosines["plain"]) > 0.9 and abs(float(cosines["residual"])) < 0.2
     assert " ".join(map(str, range(3, 42, 2))) in printed
-
-
-@pytest.fixture
-def figure():
-    lessons.use_lesson_style()
-    figure, axes = plt.subplots(1, 2)
-    axes[0].plot([1, 2], gid="play-line")
-    axes[1].imshow(np.eye(3))
-    axes[1].set_title("a < b")
-    yield figure
-    plt.close("all")
-    plt.rcdefaults()
-
-
-def test_inline_figures_take_the_pages_colour(figure):
-    svg = lessons.inline(figure, 'seen as "b"')
-    root = ElementTree.fromstring(svg)  # well-formed
-    assert root.get("aria-label") == 'seen as "b"'
-    assert root.get("role") == "img"
-    texts = [e for e in root.iter() if e.tag.endswith("text")]
-    assert "a < b" in [e.text for e in texts]
-    assert all("fill: currentColor" in e.get("style") for e in texts)
-    assert plt.rcParams["text.color"] not in svg
-    assert "<style" not in svg  # it would hold for the whole page
-    assert not plt.get_fignums()
-
-
-def test_inline_figures_are_the_same_each_time_and_share_no_ids(figure):
-    lessons.use_lesson_style()
-    svgs = []
-    for alt in ("one", "one", "two"):
-        again, axis = plt.subplots()
-        axis.plot([1, 2], "o", gid="play-line" if alt == "one" else None)
-        svgs.append(lessons.inline(again, alt))
-    assert svgs[0] == svgs[1]
-    ids = [re.findall(r'id="([^"]*)"', svg) for svg in svgs]
-    assert "play-line" in ids[0]
-    assert not {*ids[0]} & {*ids[2]}
-    used = {*re.findall(r'(?:url\(|href=")#([\w.-]+)', svgs[0])}
-    assert {*ids[0]} == used | {"play-line"}
-
-
-@pytest.mark.slow
-@chapter
-def test_each_figure_of_the_page_has_a_number_a_caption_and_words_for_it(html, name):
-    soup = BeautifulSoup((html / "notebooks" / f"{name}.html").read_text(), "html.parser")
-    figures = soup.select("article figure")
-    assert len(figures) == text(name).count("{glue:figure}")
-    for figure in figures:
-        assert re.match(r"Fig\. \d+\.\d+", figure.select_one(".caption-number").get_text())
-        assert len(figure.select_one(".caption-text").get_text().split()) >= 10
-        assert len(figure.select_one("svg[role=img]")["aria-label"].split()) >= 15
-    ids = [tag["id"] for tag in soup.select("article [id]")]
-    assert len(ids) == len(set(ids))
-
-
-CONTRAST = """
-    const light = (colour) => {
-        const part = colour.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
-            .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-        return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
-    };
-    const ground = light(getComputedStyle(document.body).backgroundColor);
-    return [...document.querySelectorAll("svg.lesson text")].map((text) => {
-        const fill = light(getComputedStyle(text).fill);
-        return (Math.max(fill, ground) + 0.05) / (Math.min(fill, ground) + 0.05);
-    });
-"""
-OUTSIDE = """
-    return [...document.querySelectorAll("svg.lesson")].flatMap((svg) => {
-        const frame = svg.getBoundingClientRect();
-        return [...svg.querySelectorAll("text")].filter((text) => {
-            const box = text.getBoundingClientRect();
-            return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1
-                || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
-        }).map((text) => text.textContent.trim());
-    });
-"""
-WIDE = """
-    return [...document.querySelectorAll("div.math mjx-container")].filter((box) => {
-        const right = (element) => element.getBoundingClientRect().right;
-        return [...box.querySelectorAll("mjx-mtd, mjx-math")]
-            .some((m) => right(m) > right(box) + 1);
-    }).map((box) => box.textContent);
-"""
-SMALLEST = """
-    return Math.min(...[...document.querySelectorAll("svg.lesson text")].map((text) => {
-        const svg = text.ownerSVGElement;
-        const zoom = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-        return parseFloat(getComputedStyle(text).fontSize) * zoom;
-    }));
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 768, 1280])
-@chapter
-def test_figures_are_read_on_any_screen(browser, site, name, width, scheme):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
-    )
-    browser.get(f"{site}/notebooks/{name}.html")
-    assert min(browser.execute_script(CONTRAST)) >= 4.5
-    assert not browser.execute_script(OUTSIDE)
-    assert browser.execute_script(SMALLEST) >= 9.5
-    assert not browser.execute_script(WIDE)
 
 
 def points(path):

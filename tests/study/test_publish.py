@@ -128,6 +128,7 @@ def clone(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "border_profile", lambda *a: pd.DataFrame({"distance": [0]}))
     monkeypatch.setattr(publish.crops, "write_slider", lambda folder, network: folder.mkdir())
     monkeypatch.setattr(publish, "board", lambda: findings.board([]))
+    monkeypatch.setattr(publish, "board_figure", lambda: "<svg>")
     return tmp_path
 
 
@@ -146,6 +147,7 @@ def test_publishing_executes_a_notebook_and_keeps_no_trace_of_the_machine(clone,
     assert {1.5, 2, 2.5, 3, 3.5, 4} == {*bicubic.scale}
     assert json.loads((results / "numbers.json").read_text()) == publish.numbers()
     assert (results / "provenance.md").read_text() == publish.provenance() + "\n"
+    assert (results / "figures" / "board.svg").read_text() == "<svg>\n"
     table = findings.as_markdown(findings.board([]), "{}")
     assert (results / "scoreboard.md").read_text() == table + "\n"
     readme = (clone / "README.md").read_text()
@@ -163,6 +165,18 @@ def test_the_scoreboards_copies_are_what_the_ledger_says():
     readme = (ROOT / "README.md").read_text()
     assert publish.readme(readme) == readme
     assert readme.count("**not run**") == (board.verdict == "not run").sum()
+
+
+def test_the_boards_figure_is_what_the_ledger_says():
+    """Its text; the places of its lines are another matter on another machine's fonts."""
+
+    def words(svg):
+        return [text.strip() for text in re.findall(r">([^<]+)</text>", svg)]
+
+    kept = (ROOT / "results" / "figures" / "board.svg").read_text()
+    assert words(kept) == words(publish.board_figure())
+    assert words(kept).count("not run") == 10
+    assert kept.count('role="img"') == 1
 
 
 def test_provenance_is_what_the_ledger_says():

@@ -2,6 +2,7 @@
 
 from math import ceil
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -14,12 +15,13 @@ from ..upscale import window, with_luma
 
 # What the book shows: image set, image, scale, and crop (left, top, width, height).
 FIGURES = {
-    "Figure 6": ("B100", "148026", 3, (60, 138, 96, 72)),
-    "Figure 7": ("B100", "38092", 3, (286, 64, 64, 48)),
-    "A façade": ("Urban100", "img_012", 4, (300, 300, 160, 120)),
+    "bridge": ("B100", "148026", 3, (40, 120, 160, 120)),
+    "bison": ("B100", "38092", 3, (240, 40, 160, 120)),
+    "facade": ("Urban100", "img_012", 3, (300, 300, 160, 120)),
 }
+LARGEST = 32  # grey levels of error that are drawn in the brightest colour
 SLIDER = "Set5", "butterfly", 3, (60, 40, 160, 110)
-SAMPLE = {"A sample": ("samples-test", "astronaut", 3, (170, 60, 96, 72))}
+SAMPLE = dict.fromkeys(FIGURES, ("samples-test", "astronaut", 3, (160, 30, 160, 120)))
 
 
 def compare(image, scale, networks, box):
@@ -58,6 +60,39 @@ def compare(image, scale, networks, box):
             {"method": name, "crop": pixels, "psnr": scores["psnr"], "ssim": scores["ssim"]}
         )
     return pd.DataFrame(rows)
+
+
+def errors(image, scale, networks, box):
+    """Return where the methods err in the same crop of a picture.
+
+    Parameters
+    ----------
+    image, scale, networks, box
+        As in `compare`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `compare`, without the ground truth: each crop is the magnitude of the luminance's
+        error in `error_colours`.
+    """
+    left, top, width, height = box
+    crop = np.s_[top : top + height, left : left + width]
+    hr, ilr = degrade(luma(image), scale)
+    rows = []
+    for name, model in networks.items():
+        sr = ilr if model is None else super_resolve(model, ilr)
+        [scores] = score(None, [(name, hr, sr)], scale)
+        colours = error_colours(sr[crop] - hr[crop])
+        known = {"psnr": scores["psnr"], "ssim": np.nan}
+        rows.append({"method": name, "crop": colours} | known)
+    return pd.DataFrame(rows)
+
+
+def error_colours(difference):
+    """Return errors in grey levels, (H, W), as colours: black is none, pale `LARGEST` or more."""
+    colours = mpl.colormaps["magma"](np.abs(difference) / LARGEST)
+    return (255 * colours[..., :3]).round().astype(np.uint8)
 
 
 def scales(image, numbers, model, box):

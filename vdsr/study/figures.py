@@ -1,18 +1,36 @@
-"""House style, and one function for each kind of figure."""
+"""House style, how a figure comes into a page, and one function for each kind of figure."""
+
+import base64
+import io
+import json
+import re
+from html import escape
+from itertools import cycle
+from math import isfinite, isnan
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
 
 # The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight,
 # and a brown, for seven networks in one figure.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B"]
 LINES = ["-", "--", ":", "-."]  # no colour stands alone
-PAPER = {"color": "#777777", "linestyle": "--", "marker": "x"}  # the paper's values, always
+MARKERS = "osD^vP*X"
+TEXT = "#777777"  # reads in light and dark; in a page it becomes the colour of the text around it
+PAPER = {"color": TEXT, "linestyle": "--", "marker": "x"}  # the paper's values, always
+WIDTH = 5.0  # inches, of every figure: text is then of one size, and can be read on a phone
 
 
 def use_style():
-    """Set the house style: sharp, transparent ground, greys that read in light and dark."""
+    """Set the house style: sharp, transparent ground, text of one size."""
+    large = "font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"
+    small = "xtick.labelsize", "ytick.labelsize"
+    text = "text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -24,23 +42,194 @@ def use_style():
             "axes.facecolor": "none",
             "axes.spines.top": False,
             "axes.spines.right": False,
-            **dict.fromkeys(
-                ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"),
-                "#777777",
-            ),
+            **dict.fromkeys(large, 11),
+            **dict.fromkeys(small, 10.5),
+            **dict.fromkeys(text, TEXT),
             "axes.edgecolor": "#999999",
             "grid.color": "#99999955",
             "legend.frameon": False,
+            "svg.fonttype": "none",
+            "image.interpolation": "none",
+            "image.cmap": "gray",
         },
     )
 
 
+def inline(figure, alt):
+    """Return a figure as SVG that stands in a page, its text in the page's own colour.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Drawn in the house style, and closed afterwards.
+    alt : str
+        What a sighted reader sees.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element. What has the house style's text colour takes that of the text
+        around it, and with it the page's contrast, in light and in dark.
+    """
+    buffer = io.StringIO()
+    with plt.rc_context({"svg.hashsalt": alt}):  # the same names each time, others in each figure
+        figure.savefig(buffer, metadata=dict.fromkeys(("Date", "Creator")), format="svg")
+    plt.close(figure)
+    svg = buffer.getvalue().replace(plt.rcParams["text.color"], "currentColor")
+    svg = svg.replace("xlink:href", "href")  # which needs no namespace
+    size = re.search(r'viewBox="[^"]*"', svg)[0]
+    body = re.search(r"<g.*</g>", svg, re.DOTALL)[0]
+    definitions = "".join(re.findall(r"<defs>\s*<clipPath.*?</defs>", svg, re.DOTALL))
+    body += "" if definitions in body else definitions
+    # Names that nothing refers to would stand twice in a page that has two figures.
+    used = {*re.findall(r'(?:url\(|href=")#([\w.-]+)', body)}
+    body = re.sub(
+        r' id="([^"]*)"', lambda m: m[0] if m[1] in used or m[1].startswith("play-") else "", body
+    )
+    body = re.sub(r"font-family: [^;]*", "font-family: inherit", body)
+    return f'<svg class="drawn" role="img" aria-label="{escape(alt)}" {size}>{body}</svg>'
+
+
+def show(name, drawn, alt):
+    """Show a figure in a notebook, and name it for the page's ``glue:figure``.
+
+    Parameters
+    ----------
+    name : str
+    drawn : matplotlib.figure.Figure or str
+        A string is HTML, from `gallery` or `frames`.
+    alt : str
+        What a sighted reader sees.
+    """
+    from IPython.display import HTML  # these two are needed in notebooks alone
+    from myst_nb import glue
+
+    alt = " ".join(alt.split())
+    if isinstance(drawn, Figure):
+        page = inline(drawn, alt)
+    else:
+        page = f'<div class="drawn" role="group" aria-label="{escape(alt)}">{drawn}</div>'
+    glue(name, HTML(page))
+
+
+def quote(**numbers):
+    """Name numbers for the page's ``glue:text``.
+
+    Parameters
+    ----------
+    **numbers : str or float
+        By name, as text, or a number of decibels that gets two decimals; what is not a number
+        has not been run, and says so.
+    """
+    from myst_nb import glue
+
+    for name, number in numbers.items():
+        if not isinstance(number, str):
+            number = "(not run)" if isnan(number) else f"{number:.2f}"
+        glue(name, number, display=False)
+
+
 def _nothing():
     """Return a figure that says that there is nothing to be drawn yet."""
-    figure, axis = plt.subplots(figsize=(3.6, 0.6))
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.6))
     axis.set_axis_off()
     axis.text(0.5, 0.5, "not run", ha="center", va="center")
     return figure
+
+
+def _panels(count, height, **shared):
+    """Return a figure of panels one below the other, and the list of these."""
+    figure, axes = plt.subplots(
+        count, 1, figsize=(WIDTH, 0.9 + height * count), squeeze=False, layout="constrained",
+        **shared,
+    )  # fmt: skip
+    return figure, [*axes[:, 0]]
+
+
+def _legend(figure):
+    """Put one legend above all panels: each name once, in as many columns as there is room for."""
+    handles = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    columns = max(1, min(len(handles), 60 // (max(map(len, handles), default=1) + 6)))
+    figure.legend(
+        handles.values(), handles, loc="outside upper center", ncols=columns,
+        columnspacing=1, handletextpad=0.5,
+    )  # fmt: skip
+    return figure
+
+
+def _curve(axis, rows, x, y, **style):
+    """Draw the mean of the rows at each x, and their standard deviation where there are several."""
+    known = rows.dropna(subset=y).groupby(x)[y]
+    mean, sd = known.mean(), known.std()
+    if len(mean):
+        axis.plot(mean, **{"ms": 5, "lw": 1.5} | style)
+    if sd.notna().any():
+        axis.errorbar(mean.index, mean, sd, fmt="none", ecolor=style["color"], capsize=3)
+
+
+def _styles(names):
+    """Return a colour, a marker and a line for each name."""
+    kinds = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
+    return {
+        name: {"color": colour, "marker": marker, "linestyle": line, "label": name}
+        for name, (colour, marker, line) in zip(names, kinds, strict=False)
+    }
+
+
+def _by_rate(rows, y, label, **shared):
+    """Draw a quantity against steps: a panel a learning rate, a line a kind of clipping."""
+    rows = rows.assign(kind=[*map(clipping_name, rows.clipping, rows.theta)])
+    styles = _styles(rows.kind.unique())
+    rates = sorted(rows.learning_rate.unique(), reverse=True)
+    figure, axes = _panels(len(rates), 2.1, sharex=True, **shared)
+    for axis, rate in zip(axes, rates, strict=True):
+        for kind, line in rows[rows.learning_rate == rate].groupby("kind", sort=False):
+            _curve(axis, line, "step", y, **styles[kind])
+        axis.set(title=f"learning rate {rate:g}", ylabel=label)
+    axes[-1].set_xlabel("training steps")
+    return _legend(figure)
+
+
+def clipping_name(clipping, theta):
+    """Return what a reader calls a kind of clipping."""
+    return {
+        "adjustable": "each value, ±θ/γ",
+        "value": f"each value, ±{theta:g}",
+        "norm": f"norm, {theta:g}",
+        "none": "no clipping",
+    }[clipping]
+
+
+def setting_names(rows):
+    """Return what a reader calls each row's settings: loss and θ, and whatever is unusual.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns loss, clipping, theta, init, last_scale.
+
+    Returns
+    -------
+    pandas.Series of str
+    """
+    loss = {"patch": "mean over patches", "sum": "sum", "pixel": "mean over pixels"}
+    init = {"fan_in": "fan-in", "fan_out": "fan-out", "normal": "σ = 0.001"}
+    usual = {column: {*rows[column].mode()} for column in ("clipping", "init", "last_scale")}
+    names = []
+    for row in rows.itertuples():
+        unusual = {
+            "clipping": "clips the norm" if row.clipping == "norm" else row.clipping,
+            "init": init[row.init],
+            "last_scale": f"last layer × {row.last_scale:g}",
+        }
+        parts = [
+            text for column, text in unusual.items() if getattr(row, column) not in usual[column]
+        ]
+        names.append(", ".join([loss[row.loss], f"θ = {row.theta:g}", *parts]))
+    return pd.Series(names, rows.index, dtype=object)
 
 
 def depth_curves(scores, paper=None):
@@ -62,23 +251,17 @@ def depth_curves(scores, paper=None):
     if shown.empty:
         return _nothing()
     scales = sorted(shown.scale.unique())
-    figure, axes = plt.subplots(
-        1, len(scales), figsize=(3.6 * len(scales), 3.4), squeeze=False, layout="constrained"
-    )
-    for axis, scale, colour in zip(axes[0], scales, COLOURS, strict=False):
+    figure, axes = _panels(len(scales), 1.9, sharex=True)
+    for axis, scale in zip(axes, scales, strict=True):
         if paper is not None:
             line = paper[paper.scale == scale]
-            axis.plot(line.depth, line.psnr, label="paper, Fig. 3", **PAPER)
-        if not scores.empty:
-            sns.lineplot(
-                scores[scores.scale == scale], x="depth", y="psnr", errorbar="sd",
-                err_style="bars", marker="o", color=colour, label="ours", ax=axis, legend=False,
-            )  # fmt: skip
-        axis.set(title=f"×{scale:g}", xlabel="depth D (layers)", ylabel="")
+            axis.plot(line.depth, line.psnr, label="the paper, Fig. 3", **PAPER)
+        _curve(axis, scores[scores.scale == scale], "depth", "psnr",
+               color=COLOURS[0], marker="o", label="ours")  # fmt: skip
+        axis.set(title=f"×{scale:g}", ylabel="PSNR (dB)")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
-    axes[0, 0].set_ylabel("PSNR (dB)")
-    return figure
+    axes[-1].set_xlabel("depth D (layers)")
+    return _legend(figure)
 
 
 def gain_curves(scores, by):
@@ -87,7 +270,7 @@ def gain_curves(scores, by):
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns step, gain (dB), and the one named by `by`.
+        Columns step, gain (dB), depth, and the one named by `by`; a panel a depth.
     by : str
         Column whose values are told apart; several rows of a step are averaged.
 
@@ -95,16 +278,17 @@ def gain_curves(scores, by):
     -------
     matplotlib.figure.Figure
     """
-    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
-    axis.axhline(0, color="#777777", linestyle=":", label="bicubic")
-    if not scores.empty:
-        sns.lineplot(
-            scores, x="step", y="gain", hue=by, style=by, markers=True, errorbar=None, ax=axis,
-            palette=sns.color_palette(COLOURS, scores[by].nunique()),
-        )  # fmt: skip
-    axis.set(xlabel="training steps", ylabel="gain over bicubic (dB)")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    depths = [*dict.fromkeys(scores.depth)] or [None]
+    figure, axes = _panels(len(depths), 2.6)
+    styles = _styles(scores[by].unique())
+    for axis, depth in zip(axes, depths, strict=True):
+        axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
+        for name, line in scores[scores.depth == depth].groupby(by, sort=False):
+            _curve(axis, line.groupby("step").gain.mean().reset_index(), "step", "gain",
+                   **styles[name])  # fmt: skip
+        axis.set(ylabel="gain (dB)", title=f"{depth} layers" if len(depths) > 1 else "")
+    axes[-1].set_xlabel("training steps")
+    return _legend(figure)
 
 
 def clipping_curves(scores):
@@ -122,16 +306,9 @@ def clipping_curves(scores):
     """
     if scores.empty:
         return _nothing()
-    names = scores.clipping + ", θ = " + scores.theta.map("{:g}".format)
-    scores = scores.assign(kind=names.where(scores.clipping != "none", "none"))
-    grid = sns.relplot(
-        scores, x="step", y="psnr", hue="kind", style="kind", col="learning_rate",
-        kind="line", markers=True, errorbar=None, height=3.2,
-        palette=sns.color_palette(COLOURS, scores.kind.nunique()),
-    )  # fmt: skip
-    grid.set_titles("learning rate {col_name:g}")
-    grid.set_axis_labels("training steps", "PSNR (dB)")
-    return grid.figure
+    by = ["learning_rate", "clipping", "theta", "step"]
+    means = scores.groupby(by, sort=False).psnr.mean().reset_index()
+    return _by_rate(means, "psnr", "PSNR (dB)", sharey=True)
 
 
 def gradient_histogram(magnitudes):
@@ -146,7 +323,7 @@ def gradient_histogram(magnitudes):
     -------
     matplotlib.figure.Figure
     """
-    figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    figure, [axis] = _panels(1, 2.6)
     edges = np.logspace(-6, 4, 101)
     for (step, group), colour, line in zip(
         magnitudes.groupby("step"), COLOURS, LINES, strict=False
@@ -154,10 +331,9 @@ def gradient_histogram(magnitudes):
         counts, _ = np.histogram(group.ratio, edges)
         share = 100 * counts / len(group)
         axis.stairs(share, edges, color=colour, linestyle=line, label=f"step {step}", lw=1.5)
-    axis.axvline(1, color="#777777", linestyle=":", label="the bound θ/γ")
+    axis.axvline(1, color=TEXT, linestyle=":", label="the bound θ/γ")
     axis.set(xscale="log", xlabel="gradient, over its bound", ylabel="% of all values")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return _legend(figure)
 
 
 def race_curves(scores, work, label):
@@ -179,18 +355,16 @@ def race_curves(scores, work, label):
     """
     if scores.empty:
         return _nothing()
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
     means = scores.groupby(["name", "step"], sort=False)[[work, "psnr"]].mean().reset_index()
-    for (name, line), colour, marker in zip(
-        means.groupby("name", sort=False), COLOURS, "osD^vP", strict=False
-    ):
+    styles = _styles(means.name.unique())
+    figure, axes = _panels(2, 2.4, sharey=True)
+    for name, line in means.groupby("name", sort=False):
         for axis, x in zip(axes, ("step", work), strict=True):
-            axis.plot(line[x], line.psnr, marker=marker, ms=4, color=colour, label=name)
+            axis.plot(line[x], line.psnr, ms=5, lw=1.5, **styles[name])
     for axis, text in zip(axes, ("training steps", label), strict=True):
-        axis.set(xlabel=text, xscale="log")
-    axes[0].set_ylabel(f"PSNR at ×{scores.scale.iloc[0]:g} (dB)")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+        psnr = f"PSNR at ×{scores.scale.iloc[0]:g} (dB)"
+        axis.set(xlabel=text, ylabel=psnr, xscale="log")
+    return _legend(figure)
 
 
 def clock(scores, lengths=None):
@@ -209,22 +383,21 @@ def clock(scores, lengths=None):
     """
     if scores.empty:
         return _nothing()
-    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
+    figure, [axis] = _panels(1, 3)
     rates = sorted(scores.learning_rate.unique(), reverse=True)
-    for rate, colour, marker in zip(rates, COLOURS, "osD", strict=False):
+    for rate, style in zip(rates, _styles(rates).values(), strict=True):
         line = scores[scores.learning_rate == rate].groupby("step").psnr.mean()
-        axis.plot(line, color=colour, marker=marker, ms=4, label=f"rate {rate:g}")
+        axis.plot(line, ms=5, lw=1.5, **style | {"label": f"rate {rate:g}"})
         if lengths is not None:
             points = lengths[lengths.learning_rate == rate]
-            axis.plot(points.step, points.psnr, "x", color=colour, ms=10, mew=2)
+            axis.plot(points.step, points.psnr, "x", color=style["color"], ms=10, mew=2)
             for point in points.itertuples():
                 axis.annotate(
                     f"the paper's epoch {point.epoch}", (point.step, point.psnr),
-                    (6, -10), textcoords="offset points", fontsize="small", color="#777777",
+                    (6, -12), textcoords="offset points",
                 )  # fmt: skip
     axis.set(xscale="log", xlabel="training steps", ylabel="PSNR (dB)")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return _legend(figure)
 
 
 def clipped_shares(scores):
@@ -243,17 +416,9 @@ def clipped_shares(scores):
     rows = scores[scores.clipped.notna() & (scores.clipping != "none")]
     if rows.empty:
         return _nothing()
-    rows = rows.assign(
-        kind=rows.clipping + ", θ = " + rows.theta.map("{:g}".format), percent=100 * rows.clipped
-    )
-    grid = sns.relplot(
-        rows, x="step", y="percent", hue="kind", style="kind", col="learning_rate", kind="line",
-        markers=True, errorbar=None, height=3.2,
-        palette=sns.color_palette(COLOURS, rows.kind.nunique()),
-    )  # fmt: skip
-    grid.set_titles("learning rate {col_name:g}")
-    grid.set_axis_labels("training steps", "clipped (%)")
-    return grid.figure
+    by = ["learning_rate", "clipping", "theta", "step"]
+    means = rows.groupby(by, sort=False).clipped.mean().mul(100).reset_index()
+    return _by_rate(means, "clipped", "clipped (%)")
 
 
 def resizer_bars(gap):
@@ -268,13 +433,21 @@ def resizer_bars(gap):
     -------
     matplotlib.figure.Figure
     """
-    rows = gap.reset_index().melt(["method", "resizer"], var_name="scale", value_name="dB")
-    grid = sns.catplot(
-        rows, x="dB", y="resizer", hue="scale", col="method", kind="bar",
-        palette=COLOURS[: gap.shape[1]], height=3.2,
-    )  # fmt: skip
-    grid.set_axis_labels("difference in PSNR (dB)", "")
-    return grid.figure
+    methods = gap.index.get_level_values("method").unique()
+    rows = len(gap) / len(methods)
+    figure, axes = _panels(len(methods), 0.6 + 0.32 * rows, sharex=True)
+    height = 0.8 / gap.shape[1]
+    for axis, method in zip(axes, methods, strict=True):
+        table = gap.xs(method, level="method")
+        for i, (scale, colour) in enumerate(zip(table.columns, COLOURS, strict=False)):
+            places = np.arange(len(table)) + (i - (gap.shape[1] - 1) / 2) * height
+            axis.barh(places, table[scale], height, color=colour, label=f"×{scale:g}")
+        axis.set_yticks(range(len(table)), table.index)
+        axis.invert_yaxis()
+        axis.grid(False, axis="y")
+        axis.set_title(method)
+    axes[-1].set_xlabel("difference in PSNR (dB)")
+    return _legend(figure)
 
 
 def border_curves(profile):
@@ -290,44 +463,12 @@ def border_curves(profile):
     matplotlib.figure.Figure
     """
     table = profile.pivot(index="distance", columns="method", values="psnr")
-    figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-    axis.axhline(0, color="#777777", linestyle=":", label="bicubic")
-    for method, colour, marker in zip(
-        ("true surroundings", "zero padding"), COLOURS, "os", strict=False
-    ):
-        gain = table[method] - table["bicubic"]
-        axis.plot(gain, marker=marker, ms=4, color=colour, label=method)
+    figure, [axis] = _panels(1, 2.6)
+    axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
+    for method, style in _styles(("true surroundings", "zero padding")).items():
+        axis.plot(table[method] - table["bicubic"], ms=5, lw=1.5, **style)
     axis.set(xlabel="distance from the border (pixels)", ylabel="gain over bicubic (dB)")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def crops(rows):
-    """Draw the crops that `vdsr.crops.compare` gives, with the scores of the whole picture.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    height, width = rows.crop[0].shape[:2]
-    across = len(rows) if len(rows) <= 4 else 3
-    down = -(-len(rows) // across)
-    figure, axes = plt.subplots(
-        down, across, figsize=(2.4 * across, down * (0.55 + 2.4 * height / width)),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for axis in axes.flat[len(rows) :]:
-        axis.set_axis_off()
-    for axis, row in zip(axes.flat, rows.itertuples(), strict=False):
-        axis.imshow(row.crop, interpolation="nearest")
-        known = "" if np.isnan(row.psnr) else f"{row.psnr:.2f} dB / {row.ssim:.4f}"
-        axis.set_title(f"{row.method}\n{known}", fontsize="small")
-        axis.set_axis_off()
-    return figure
+    return _legend(figure)
 
 
 def speed_points(table):
@@ -344,13 +485,12 @@ def speed_points(table):
     """
     if table.empty:
         return _nothing()
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for row, colour, marker in zip(table.itertuples(), COLOURS, "osD^vP", strict=False):
-        axis.plot(row.seconds, row.psnr, marker, color=colour, label=row.method, ms=9)
+    figure, [axis] = _panels(1, 2.6)
+    for row, style in zip(table.itertuples(), _styles(table.method).values(), strict=True):
+        axis.plot(row.seconds, row.psnr, ms=9, **style | {"linestyle": "none"})
     where = f"{table.dataset.iloc[0]}, ×{table.scale.iloc[0]:g}"
     axis.set(xscale="log", xlabel="seconds an image (mean)", ylabel=f"PSNR (dB) on {where}")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return _legend(figure)
 
 
 def layer_curves(magnitudes):
@@ -365,20 +505,16 @@ def layer_curves(magnitudes):
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), layout="constrained")
+    figure, axes = _panels(2, 2.2, sharex=True)
     for which, (axis, title) in enumerate(zip(axes, ("signal", "gradient"), strict=True)):
-        for (name, curves), colour, marker, line in zip(
-            magnitudes.items(), COLOURS, "osD^", LINES, strict=False
-        ):
-            curve = curves[which]
-            style = {"marker": marker, "linestyle": line, "color": colour, "ms": 4}
-            axis.semilogy(range(1, len(curve) + 1), curve, label=name, **style)
+        for name, style in _styles(magnitudes).items():
+            curve = magnitudes[name][which]
+            axis.semilogy(range(1, len(curve) + 1), curve, ms=5, lw=1.5, **style)
         # What SRCNN's weights leave of a signal would fill forty decades, and the rest be one line.
-        label = "root mean square" if which == 0 else ""
-        axis.set(title=title, xlabel="layer", ylabel=label, ylim=(1e-4, 1e2))
+        axis.set(title=title, ylabel="root mean square", ylim=(1e-4, 1e2))
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    axes[-1].set_xlabel("layer")
+    return _legend(figure)
 
 
 def residual_curves(scores, paper=None):
@@ -400,28 +536,18 @@ def residual_curves(scores, paper=None):
     if shown.empty:
         return _nothing()
     rates = sorted(shown.learning_rate.unique(), reverse=True)
-    figure, axes = plt.subplots(
-        1, len(rates), figsize=(3.6 * len(rates), 3.4), sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for axis, rate in zip(axes[0], rates, strict=True):
-        for network, colour, marker in zip(
-            ("residual", "non-residual"), COLOURS, "os", strict=False
-        ):
+    figure, axes = _panels(len(rates), 2.1, sharex=True, sharey=True)
+    for axis, rate in zip(axes, rates, strict=True):
+        for network, style in _styles(("residual", "non-residual")).items():
             ours = scores[(scores.learning_rate == rate) & (scores.network == network)]
-            if not ours.empty:
-                sns.lineplot(
-                    ours, x="epoch", y="psnr", errorbar="sd", color=colour, marker=marker,
-                    label=network, ax=axis, legend=False,
-                )  # fmt: skip
+            _curve(axis, ours, "epoch", "psnr", **style)
             if paper is not None:
                 line = paper[(paper.learning_rate == rate) & (paper.network == network)]
-                style = PAPER | {"linestyle": "--" if network == "residual" else ":"}
-                axis.plot(line.epoch, line.psnr, label=f"paper, {network}", **style)
-        axis.set(title=f"learning rate {rate:g}", xlabel="epoch, of 80", ylabel="")
-    axes[0, 0].set_ylabel("PSNR (dB)")
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+                dash = PAPER | {"linestyle": "--" if network == "residual" else ":"}
+                axis.plot(line.epoch, line.psnr, label=f"the paper, {network}", **dash)
+        axis.set(title=f"learning rate {rate:g}", ylabel="PSNR (dB)")
+    axes[-1].set_xlabel("epoch, of 80")
+    return _legend(figure)
 
 
 def scale_curves(scores, bicubic):
@@ -439,22 +565,19 @@ def scale_curves(scores, bicubic):
     -------
     matplotlib.figure.Figure
     """
-    figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
-    axis.axhline(0, color="#777777", linestyle=":", label="bicubic")
-    if not scores.empty:
-        gain = scores.assign(gain=scores.psnr - scores.test_scale.map(bicubic))
-        sns.lineplot(
-            gain, x="test_scale", y="gain", hue="train_scales", style="train_scales",
-            markers=True, errorbar="sd", ax=axis,
-            palette=sns.color_palette(COLOURS, gain.train_scales.nunique()),
-        )  # fmt: skip
+    figure, [axis] = _panels(1, 3.4)
+    axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
+    gain = scores.assign(gain=scores.psnr - scores.test_scale.map(bicubic))
+    names = "for ×" + gain.train_scales.str.replace(",", ", ×")
+    styles = _styles(names.unique())
+    for name, line in gain.groupby(names, sort=False):
+        _curve(axis, line, "test_scale", "gain", **styles[name])
     axis.set(xlabel="scale tested", ylabel="gain over bicubic (dB)")
-    axis.legend(title="trained for", loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return _legend(figure)
 
 
 def field_pictures(fields):
-    """Draw gradient fields side by side, on a logarithmic scale.
+    """Draw gradient fields, two side by side, on a logarithmic scale.
 
     Parameters
     ----------
@@ -465,19 +588,23 @@ def field_pictures(fields):
     -------
     matplotlib.figure.Figure
     """
+    rows = -(-len(fields) // 2)
     figure, axes = plt.subplots(
-        1, len(fields), figsize=(2.6 * len(fields), 2.9), squeeze=False, layout="constrained"
+        rows, 2, figsize=(WIDTH, 0.8 + 2.4 * rows), squeeze=False, layout="constrained"
     )
-    for axis, (title, field) in zip(axes[0], fields.items(), strict=True):
+    for axis in axes.flat[len(fields) :]:
+        axis.set_axis_off()
+    for axis, (title, field) in zip(axes.flat, fields.items(), strict=False):
         radius = len(field) / 2
         picture = axis.imshow(
             np.log10(np.maximum(field, 1e-6)), cmap="cividis", vmin=-6, vmax=0,
             extent=(-radius, radius, radius, -radius),
         )  # fmt: skip
-        axis.set_title(title, fontsize="small")
+        axis.set_title(title)
         axis.grid(False)
-    axes[0, 0].set_ylabel("pixels from the centre")
-    figure.colorbar(picture, ax=axes[0, -1], label="log₁₀ of the gradient")
+    figure.colorbar(
+        picture, ax=axes, location="bottom", aspect=40, label="log₁₀ of the gradient, over its peak"
+    )
     return figure
 
 
@@ -496,15 +623,125 @@ def field_curves(scores):
     """
     if scores.empty:
         return _nothing()
-    grid = sns.relplot(
-        scores, x="field", y="psnr", hue="depth", style="depth", col="scale", kind="line",
-        markers=True, errorbar="sd", err_style="bars", palette=COLOURS[: scores.depth.nunique()],
-        height=3.2, facet_kws={"sharey": False},
-    )  # fmt: skip
-    grid.set_titles("×{col_name:g}")
-    grid.set_axis_labels("receptive field (pixels)", "PSNR (dB)")
-    limits = [axis.get_ylim() for axis in grid.axes.flat]
+    scales = sorted(scores.scale.unique())
+    styles = _styles(sorted(scores.depth.unique()))
+    figure, axes = _panels(len(scales), 1.9, sharex=True)
+    for axis, scale in zip(axes, scales, strict=True):
+        for depth, line in scores[scores.scale == scale].groupby("depth"):
+            _curve(axis, line, "field", "psnr",
+                   **styles[depth] | {"label": f"{depth} layers"})  # fmt: skip
+        axis.set(title=f"×{scale:g}", ylabel="PSNR (dB)")
+    axes[-1].set_xlabel("receptive field (pixels)")
+    limits = [axis.get_ylim() for axis in axes]
     span = max(top - bottom for bottom, top in limits)
-    for axis, (bottom, top) in zip(grid.axes.flat, limits, strict=True):  # slopes then compare
+    for axis, (bottom, top) in zip(axes, limits, strict=True):  # slopes then compare
         axis.set_ylim((bottom + top - span) / 2, (bottom + top + span) / 2)
-    return grid.figure
+    return _legend(figure)
+
+
+def claims(findings):
+    """Draw the paper's effects and ours on one axis, two lines of marks for each claim.
+
+    Parameters
+    ----------
+    findings : sequence of vdsr.study.findings.Finding
+        Of runs of the paper's length; what is not run says so.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A mark a comparison, ours with the interval that chance leaves it. The axis is linear up
+        to 1 dB and logarithmic beyond.
+    """
+    texts = [wrap(finding.claim, 58) for finding in findings]
+    heights = [0.4 + 0.18 * len(text) for text in texts]  # inches
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + sum(heights)), layout="constrained")
+    top = 0.0
+    for finding, text, height in zip(findings, texts, heights, strict=True):
+        axis.axhline(top, color="#99999955", lw=0.8)
+        axis.text(0.01, top + 0.04, "\n".join(text), transform=axis.get_yaxis_transform(),
+                  va="top", fontsize=10, linespacing=1.1)  # fmt: skip
+        upper, lower = top + height - 0.3, top + height - 0.12
+        gaps = [case.paper for case in finding.cases if not isnan(case.paper)]
+        axis.plot(gaps, [upper] * len(gaps), label="the paper" if gaps else None,
+                  **PAPER | {"linestyle": "none"})  # fmt: skip
+        if not gaps and finding.theirs:
+            axis.text(0.01, upper, f"the paper: {finding.theirs}", fontsize=10, va="center",
+                      style="italic", transform=axis.get_yaxis_transform())  # fmt: skip
+        known = [case for case in finding.cases if isfinite(case.ours)]
+        for case in known:
+            interval = 0 if isnan(case.bar) else case.bar
+            axis.errorbar(case.ours, lower, xerr=interval, fmt="o", ms=4, capsize=3,
+                          color=COLOURS[0], label="ours, and what chance does to it")  # fmt: skip
+        lost = sum(case.known for case in finding.cases) - len(known)
+        words = [f"{lost} diverged"] if lost else []
+        words += [] if finding.cases and all(c.known for c in finding.cases) else ["not run"]
+        place = {"transform": axis.get_yaxis_transform(), "ha": "right", "va": "center"}
+        axis.text(0.99, lower, ", ".join(words), fontsize=10, **place)
+        top += height
+    axis.axvline(0, color="#999999", lw=1.2)
+    axis.set_xscale("symlog", linthresh=1)
+    ticks = -10, -3, -1, 0, 1, 3, 10
+    axis.set(xlim=(-12, 12), ylim=(top, 0), yticks=[], xlabel="difference in PSNR (dB)")
+    axis.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
+    axis.minorticks_off()
+    axis.spines["left"].set_visible(False)
+    return _legend(figure)
+
+
+def gallery(rows):
+    """Return crops as HTML: one below the other on a phone, two side by side elsewhere.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        From `vdsr.study.crops`: method, crop (ndarray of uint8, (h, w, 3)), psnr and ssim of the
+        whole picture, not a number where there is none.
+
+    Returns
+    -------
+    str
+    """
+    cells = []
+    for row in rows.itertuples():
+        known = "" if isnan(row.psnr) else f": {row.psnr:.2f} dB"
+        known += "" if not known or isnan(row.ssim) else f", SSIM {row.ssim:.4f}"
+        height, width = row.crop.shape[:2]
+        cells.append(
+            f'<div><img class="pixels" src="{_png(row.crop)}" alt="{escape(row.method)}" '
+            f'width="{width}" height="{height}"><p>{escape(row.method)}{known}</p></div>'
+        )
+    return f'<div class="gallery">{"".join(cells)}</div>'
+
+
+def frames(name, strip, labels):
+    """Return pictures as HTML through which a reader moves by a slider; the last is shown first.
+
+    Parameters
+    ----------
+    name : str
+        What the slider moves.
+    strip : ndarray of uint8, (N * H, W) or (N * H, W, 3)
+        The pictures, one below the other.
+    labels : sequence of str
+        What each is called.
+
+    Returns
+    -------
+    str
+        The slider is added by the page; the figure's class must be ``play-frames``.
+    """
+    height, width = len(strip) // len(labels), strip.shape[1]
+    names = escape(json.dumps([*labels], ensure_ascii=False))
+    return (
+        f'<div class="frames" data-name="{escape(name)}" data-labels="{names}">'
+        f'<img class="pixels" src="{_png(strip)}" alt="{escape(labels[-1])}" '
+        f'style="aspect-ratio: {width} / {height}"></div>'
+    )
+
+
+def _png(pixels):
+    """Return a picture as an address that holds it."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -200,12 +200,16 @@ class Finding:
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=columns).set_index("case")
 
-    def number(self, label):
-        """Return a case's difference as text for a sentence."""
-        found = {case.label: case for case in self.cases}
-        if label not in found:
-            raise ValueError(f"finding {self.name!r} has no case {label!r}, but {[*found]}")
-        return span([found[label].ours]) if found[label].known else "(not run)"
+    def number(self, label=""):
+        """Return differences as text for a sentence: from the smallest to the largest.
+
+        Parameters
+        ----------
+        label : str
+            Part of the labels of the cases that are meant; all by default.
+        """
+        known = [case.ours for case in self.cases if label in case.label and case.known]
+        return span(known) or "(not run)"
 
 
 def span(values):

@@ -1,89 +1,12 @@
-"""What the teaching chapters share: figures drawn into the page, and the diagrams among them."""
-
-import io
-import re
-from html import escape
+"""The pictures and diagrams of the teaching chapters."""
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
-from .figures import COLOURS, use_style
+from .figures import COLOURS, WIDTH
 
 # The chapters that teach: notebooks without a study, a preset or a record.
 PAGES = "problem", "idea", "recipe", "minimal"
-
-WIDTH = 5.0  # inches, of every figure: text is then of one size, and can be read on a phone
-
-
-def use_lesson_style():
-    """Set the house style, with sizes for figures that are `WIDTH` wide."""
-    use_style()
-    large = "font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"
-    small = "xtick.labelsize", "ytick.labelsize"
-    plt.rcParams.update(
-        dict.fromkeys(large, 11)
-        | dict.fromkeys(small, 10.5)
-        | {"svg.fonttype": "none", "image.interpolation": "none", "image.cmap": "gray"}
-    )
-
-
-def inline(figure, alt):
-    """Return a figure as SVG that stands in a page, its text in the page's own colour.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        Drawn in the lessons' style, and closed afterwards.
-    alt : str
-        What a sighted reader sees.
-
-    Returns
-    -------
-    str
-        One ``<svg>`` element. What has the house style's text colour takes that of the text
-        around it, and with it the page's contrast, in light and in dark.
-    """
-    buffer = io.StringIO()
-    with plt.rc_context({"svg.hashsalt": alt}):  # the same names each time, others in each figure
-        figure.savefig(buffer, metadata=dict.fromkeys(("Date", "Creator")), format="svg")
-    plt.close(figure)
-    svg = buffer.getvalue().replace(plt.rcParams["text.color"], "currentColor")
-    svg = svg.replace("xlink:href", "href")  # which needs no namespace
-    size = re.search(r'viewBox="[^"]*"', svg)[0]
-    body = re.search(r"<g.*</g>", svg, re.DOTALL)[0]
-    definitions = "".join(re.findall(r"<defs>\s*<clipPath.*?</defs>", svg, re.DOTALL))
-    body += "" if definitions in body else definitions
-    # Names that nothing refers to would stand twice in a page that has two figures.
-    used = {*re.findall(r'(?:url\(|href=")#([\w.-]+)', body)}
-    body = re.sub(
-        r' id="([^"]*)"', lambda m: m[0] if m[1] in used or m[1].startswith("play-") else "", body
-    )
-    body = re.sub(r"font-family: [^;]*", "font-family: inherit", body)
-    return f'<svg class="lesson" role="img" aria-label="{escape(alt)}" {size}>{body}</svg>'
-
-
-def show(name, figure, alt):
-    """Show a figure in a notebook, and name it for the page's ``glue:figure``.
-
-    Parameters
-    ----------
-    name : str
-    figure : matplotlib.figure.Figure
-    alt : str
-        What a sighted reader sees.
-    """
-    from IPython.display import HTML  # these two are needed in notebooks alone
-    from myst_nb import glue
-
-    glue(name, HTML(inline(figure, " ".join(alt.split()))))
-
-
-def quote(**numbers):
-    """Name numbers, already written as text, for the page's ``glue:text``."""
-    from myst_nb import glue
-
-    for name, text in numbers.items():
-        glue(name, text, display=False)
 
 
 def pictures(images, columns, *, ranges=None):

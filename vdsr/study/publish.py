@@ -11,7 +11,7 @@ from ..evaluate import evaluate
 from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..upscale import PRETRAINED, load_pretrained
-from . import bench, crops, findings, lessons, paper, table3
+from . import bench, crops, figures, findings, lessons, paper, table3
 from .probes import border_profile
 from .queue import asked
 from .studies import STUDIES, load
@@ -37,6 +37,18 @@ def board():
     """Return the scoreboard, from what is recorded."""
     found = [f for name in STUDIES for f in load(name, shown(name), missing="skip").findings]
     return findings.board(found)
+
+
+def board_figure():
+    """Return the board's figure as SVG: each claim's effect in the paper and in its own runs."""
+    figures.use_style()
+    found = [f for name in STUDIES for f in load(name, "paper", missing="skip").findings]
+    return figures.inline(
+        figures.claims(found),
+        "A strip for each claim, over an axis of decibels. Crosses are the paper's differences, "
+        "most of them to the right of zero. Below them circles with bars are ours, or the words "
+        "not run.",
+    )
 
 
 def numbers():
@@ -151,9 +163,12 @@ def publish(names=None):
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             for key in ("papermill", "execution"):
                 part.metadata.pop(key, None)
+            if "injected-parameters" in part.metadata.get("tags", []):
+                part.metadata.tags.append("remove-cell")  # the study's caption says what is shown
         write_text(results / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
     table = findings.as_markdown(board(), "notebooks/{}.ipynb")
     write_text(results / "scoreboard.md", table + "\n")
+    write_text(results / "figures" / "board.svg", board_figure() + "\n")
     write_text(results / "provenance.md", provenance() + "\n")
     write_text(results / "bench.md", f"{bench.table()}\n\n{bench.machines()}\n")
     write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")

@@ -1,4 +1,4 @@
-// Figures of the teaching chapters that can be played with. Without this script they are pictures.
+// Figures that can be played with. Without this script they are pictures.
 // What moves in an SVG has an id that begins with "play-" (vdsr/study/lessons.py,
 // notebooks/recipe.ipynb).
 "use strict";
@@ -81,7 +81,26 @@ function playField(figure) {
   draw();
 }
 
+/** Pictures one below the other, of which one is seen at a time; the last one at first. */
+function playFrames(figure) {
+  const strip = figure.querySelector(".frames");
+  const picture = strip.querySelector("img");
+  const labels = JSON.parse(strip.dataset.labels);
+  const last = labels.length - 1;
+  const draw = () => {
+    const place = Number(inputs[0].value);
+    say(inputs[0], labels[place]);
+    picture.style.objectPosition = `0 ${(100 * place) / last}%`;
+    picture.alt = labels[place];
+  };
+  const inputs = addSliders(figure, [
+    { name: strip.dataset.name, min: 0, max: last, step: 1, value: last },
+  ], draw);
+  draw();
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("figure.play-clipping").forEach(playClipping);
   document.querySelectorAll("figure.play-field").forEach(playField);
+  document.querySelectorAll("figure.play-frames").forEach(playFrames);
 });

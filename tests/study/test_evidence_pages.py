@@ -1,0 +1,239 @@
+"""What the evidence pages' prose states of numbers, held to the records and to the paper's tables.
+
+A page's answer is written for the runs that stand beside it. When other runs take their place, a
+test here fails, and somebody rewrites the answer.
+"""
+
+from math import inf
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+import vdsr
+from vdsr.study import paper, publish, studies, table3
+from vdsr.study.evidence import final
+from vdsr.study.studies import STUDIES
+
+ROOT = Path(__file__).parents[2]
+TABLE1 = paper.table("table1").set_index(["learning_rate", "network", "epoch"]).psnr
+FIGURE3 = paper.table("figure3").set_index(["scale", "depth"]).psnr
+BICUBIC = pd.read_csv(ROOT / "results" / "bicubic.csv").set_index(["dataset", "scale"]).psnr
+WEIGHTS = 9 * 64 + 18 * 9 * 64**2 + 9 * 64
+
+
+def text(name):
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    page = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return " ".join(page.split())
+
+
+def gap(rate, epoch):
+    return TABLE1[rate, "residual", epoch] - TABLE1[rate, "non-residual", epoch]
+
+
+GAPS = [gap(rate, epoch) for rate in (0.1, 0.01, 0.001) for epoch in (10, 20, 40, 80)]
+RISE = [FIGURE3[scale, 20] - FIGURE3[scale, 5] for scale in (2, 3, 4)]
+WORSE = 10 ** ((BICUBIC["Set5", 2] - TABLE1[0.1, "non-residual", 10]) / 10)
+HARDER = 10 ** ((BICUBIC["Set5", 2] - BICUBIC["Set5", 4]) / 10)
+NUMBERS = [
+    ("search_theta", rf"\sqrt{{2/576}} \approx {(2 / 576) ** 0.5:.2f}$"),
+    ("search_theta", f"A quarter is {3280 // 4} steps"),
+    ("search_theta", f"about {820 * 10 * 1e-5:.2f} for $10^{{-5}}$"),
+    ("search_theta", f"about {820 * 10 * 1e-3:.0f} for $10^{{-3}}$"),
+    ("ablation_depth", f"by about {sum(RISE) / 3:.1f} dB from 5 layers to 20"),
+    ("ablation_depth", f"some {round(9 * 64**2, -3):,} more weights"),
+    ("ablation_depth", f"$9 \\cdot 64 = {9 * 64}$"),
+    ("ablation_residual", f"between {min(GAPS):.1f} and {max(GAPS[::4]):.1f} dB"),
+    ("ablation_residual", f"it falls to {TABLE1[0.1, 'non-residual', 20]:.2f} dB"),
+    ("ablation_residual", f"has {TABLE1[0.1, 'non-residual', 10]:.2f} dB after 10 epochs"),
+    ("ablation_residual", f"about {BICUBIC['Set5', 2]:.1f} dB on Set5 at ×2"),
+    ("ablation_residual", rf"\approx {WORSE:.1f}$"),
+    ("ablation_scales", f"about {BICUBIC['Set5', 2]:.1f} dB at ×2"),
+    ("ablation_scales", f"{BICUBIC['Set5', 4]:.1f} dB at ×4"),
+    ("ablation_scales", f"The difference is {BICUBIC['Set5', 2] - BICUBIC['Set5', 4]:.1f} dB"),
+    ("ablation_scales", rf"\approx {HARDER:.1f}$ times"),
+    ("ablation_clipping", f"{41**2:,} times smaller"),
+    ("ablation_clipping", rf"\approx {WEIGHTS**0.5:.0f}\,g$"),
+    ("ablation_clipping", rf"about ${0.4 / WEIGHTS**0.5 * 1e4:.1f} \cdot 10^{{-4}}$"),
+    ("ablation_init", f"= {19 * 64 + 1:,}$".replace(",", "{,}")),
+    ("ablation_init", f"the {WEIGHTS + 19 * 64 + 1:,} numbers of"),
+    ("ablation_init", f"He's rule asks for {(2 / 576) ** 0.5:.3f}"),
+    ("ablation_init", rf"59^{{-5}} \approx {59**-5 * 1e9:.1f} \cdot 10^{{-9}}$"),
+    ("ablation_iterations", rf"2{{,}}664/64 \approx {2664 // 64}$ steps"),
+    ("ablation_iterations", f"eight times as many, {8 * 2664 // 64}, with"),
+    ("ablation_iterations", f"the {TABLE1[0.1, 'residual', 80]:.2f} dB that the paper's"),
+    ("srcnn", f"= {81 * 64 + 64 * 32 + 25 * 32:,}".replace(",", "{,}")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "words"), NUMBERS)
+def test_numbers_in_the_prose_are_right(name, words):
+    assert words in text(name)
+
+
+def test_what_is_said_of_rounded_numbers():
+    assert 9.4 < max(GAPS[::4]) < 9.5  # at 0.1 after 10 epochs, the first that is printed
+    assert WEIGHTS / sum(p.numel() for p in vdsr.SRCNN().parameters() if p.ndim == 4) > 80
+    assert pytest.approx(5.9, abs=0.1) == (1152 + 36864 * 18) / (1152 + 36864 * 3)
+    curve = FIGURE3[2]
+    assert all(curve[d] < curve[15] for d in (16, 17))  # the dip
+
+
+def cases(e, name):
+    return {case.label: case.ours for case in e.finding(name).cases}
+
+
+def depth(e):
+    ours = cases(e, "depth")
+    assert min(ours.values()) > 0
+    assert ours["×2, 20 layers less 5"] > 0.61 and ours["×4, 20 layers less 5"] > 0.58
+    assert {*e.final.depth} == {5, 10, 20}
+    for scale in (2, 3, 4):
+        means = e.final[e.final.scale == scale].groupby("depth").psnr.mean()
+        assert means[5] < means[10] < means[20] < FIGURE3[scale, 20]
+
+
+def residual(e):
+    ours = cases(e, "residual")
+    assert min(ours.values()) > 0
+    for rate in (0.1, 0.01, 0.001):
+        assert ours[f"rate {rate:g}, after a tenth"] > ours[f"rate {rate:g}, at the end"]
+    [fast] = cases(e, "fast").values()
+    assert fast < 0
+    assert {*e.final.depth} == {5}
+
+
+def scales(e):
+    ours = cases(e, "elsewhere")
+    assert max(ours.values()) < 0
+    assert ours["trained for ×4, at ×2"] < -5 < -0.2 < ours["trained for ×3, at ×4"]
+    rows = studies.as_table2(e.final)
+    four = rows[(rows.train_scales == "4") & (rows.test_scale == 2)].psnr.mean()
+    two = rows[(rows.train_scales == "2") & (rows.test_scale == 4)].psnr.mean()
+    assert four < e.bicubic[2] - 1 and two > e.bicubic[4] - 0.1
+    one = cases(e, "one_for_all")
+    assert one["×2, three scales less one"] < -1
+    assert min(one["×3, three scales less one"], one["×4, three scales less one"]) > -0.1
+    between = cases(e, "between")
+    assert between["×1.5, less bicubic"] < -2 and between["×2.5, less bicubic"] > 1
+
+
+def field(e):
+    ours = cases(e, "context")
+    assert ours["×2, 5 layers: 29 pixels less 11"] < 0 < ours["×4, 5 layers: 17 pixels less 11"]
+    assert {*e.final.depth} == {5}
+
+
+def clipping(e):
+    ours = [*cases(e, "clipping").values()]
+    assert min(ours) > 0 and ours[1] == inf
+    lost = e.final[e.final.psnr.isna()]
+    assert {*lost.clipping} == {"none"} and {*lost.learning_rate} == {0.1, 0.01, 0.001}
+    assert not (e.rows[e.rows.clipping == "none"].psnr.notna()).any()
+
+
+def init(e):
+    gains = final(e.gains).groupby(["init", "last_scale"]).gain.mean()
+    assert abs(gains["normal", 1.0]) < 0.005
+    assert gains["fan_in", 1.0] < gains.drop([("fan_in", 1.0), ("normal", 1.0)]).min() - 0.1
+    assert gains["fan_out", 0.1] - gains["fan_out", 1.0] < 0.02
+    assert e.final.bias.all() and {*e.final.depth} == {5}
+
+
+def search(e):
+    rows = final(e.gains)
+    deep = rows[rows.depth == 20].set_index(["loss", "clipping", "theta"]).gain
+    assert abs(deep["sum", "adjustable", 3e-4]) < 0.005 and abs(deep["sum", "norm", 0.4]) < 0.005
+    assert (deep > 0.95).sum() == len(deep) - 2 and len(deep) == 8
+    assert rows[rows.depth == 5].groupby("run").gain.mean().min() > 0.4
+    assert studies.chosen_theta(e) is None or {*rows.depth} == {5, 20}
+
+
+def iterations(e):
+    assert not (e.rows.schedule == "constant").any()
+    ends = e.final.sort_values("step")
+    assert ends.step.iloc[1] == 10 * ends.step.iloc[0]
+    assert ends.psnr.iloc[1] - ends.psnr.iloc[0] > 0.5
+    assert ends.psnr.iloc[1] < TABLE1[0.1, "residual", 80]
+
+
+def race(e):
+    assert e.finding("race").verdict == "not run"
+    three = e.rows[e.rows.scale == 3]
+    best = three.groupby("architecture").psnr.max()
+    assert best["SRCNN 9-1-5"] < 32.39 - 1 and best["VDSR"] > best["SRCNN 9-1-5"] + 1
+    gain = e.more.pivot(index="distance", columns="method", values="psnr")
+    zeros, true = (gain[m] - gain["bicubic"] for m in ("zero padding", "true surroundings"))
+    assert 0 < zeros.iloc[0] < true.iloc[0]
+
+
+def benchmark(e):
+    ours = e.finding("table3")
+    values = pd.Series({case.label: case.ours for case in ours.cases})
+    assert values.abs().max() < 0.3
+    city = values[values.index.str.startswith("Urban100")].mean()
+    hundred = values[values.index.str.startswith("B100")].mean()
+    means = values.groupby(values.index.str.split().str[0]).mean()
+    assert means.max() == hundred and means.min() == city
+    psnr = table3.as_table3(e.more, "psnr")["measured here"]
+    assert (psnr["VDSR, later recipe"] > psnr["VDSR, paper's recipe"]).all()
+
+
+ANSWERS = {
+    "search_theta": search, "ablation_depth": depth, "ablation_residual": residual,
+    "ablation_scales": scales, "ablation_receptive_field": field, "ablation_clipping": clipping,
+    "ablation_init": init, "ablation_iterations": iterations, "srcnn": race,
+    "benchmark": benchmark,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
+def test_the_answer_is_that_of_the_runs_beside_it(name):
+    assert publish.shown(name) == "short", f"{name} is shown by other runs: rewrite its answer"
+    ANSWERS[name](studies.load(name, "short", missing="skip"))
+
+
+def printed(name):
+    cells = nbformat.read(ROOT / "results" / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    glued = [o for o in outputs if o.get("metadata", {}).get("scrapbook", {}).get("mime_prefix")]
+    return {o.metadata.scrapbook.name: next(iter(o.data.values())).strip("'") for o in glued}
+
+
+def test_measured_words_hold():
+    field = printed("ablation_receptive_field")
+    assert int(field["trained"]) < int(field["untrained"])
+    assert int(field["trained"]) < 41 / 2
+    clipped = printed("ablation_clipping")
+    assert int(clipped["first"]) > int(clipped["later"])
+    _, *rows = (ROOT / "results" / "figures" / "training.csv").read_text().split()
+    psnr = [float(row.split(",")[1]) for row in rows]
+    bicubic = float(printed("pictures")["bicubic"])
+    steps = [int(row.split(",")[0]) for row in rows]
+    assert psnr[0] < bicubic - 2
+    assert psnr[steps.index(8)] < bicubic < psnr[steps.index(32)]
+    assert psnr[-1] > bicubic + 0.5
+
+
+def test_what_is_said_of_other_libraries():
+    cells = nbformat.read(ROOT / "results" / "notebooks" / "resizing.ipynb", as_version=4).cells
+    pages = [o.data.get("text/html", "") for cell in cells for o in cell.get("outputs", [])]
+    first = next(page for page in pages if "<table" in page)
+    rows = [
+        [cell.get_text(strip=True) for cell in row.select("th, td")]
+        for row in BeautifulSoup(first, "html.parser").select("tbody tr")
+    ]
+    names = [row[-4] for row in rows]
+    half = len(rows) // 2
+    table = pd.DataFrame([row[-3:] for row in rows], columns=[2, 3, 4]).astype(float)
+    interpolated, network = (part.set_axis(names[:half]) for part in (table[:half], table[half:]))
+    assert names[:half] == names[half:]
+    gaps = [part - part.loc["MATLAB's (as here)"] for part in (interpolated, network)]
+    others = ["torch (default)", "OpenCV", "scikit-image"]
+    assert max(gap.drop(others).abs().max().max() for gap in gaps) < 0.15
+    assert gaps[0].abs().max().max() < 1 and (gaps[0].loc[others, 2] > 0).all()
+    assert (gaps[1].loc[others] < 0).all().all() and gaps[1].min().min() < -5
+    assert (network - interpolated).min().min() < -2
