@@ -76,7 +76,7 @@ def main(arguments=None):
                          help="line by line; says what is wrong and where")  # fmt: skip
     command = commands.add_parser("bench", help="measure speeds, as ratios, into results/bench.csv")
     command.add_argument(
-        "names", nargs="*", metavar="ROW", help="which rows (default: all but tests)"
+        "names", nargs="*", metavar="ROW", help="which rows (default: all but the longest)"
     )
     options = parser.parse_args(arguments)
     before = _end_cleanly()

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vdsr import machine
+from vdsr import TrainConfig, machine
 from vdsr.patches import Patches
 from vdsr.study import bench, timings
 
@@ -121,6 +121,13 @@ def test_commands_are_timed(monkeypatch):
     assert seen[0] == seen[1]
     assert [sys.executable, "-c", "import vdsr"] in seen
     assert seen[-1][-2:] == ["-m", "not slow"]
+
+
+def test_a_whole_training_is_timed(tmp_path):
+    config = TrainConfig(depth=2, width=4, batch_size=4, train_set="samples-test", scales=(2,),
+                         epochs=None, steps=2)  # fmt: skip
+    [minutes] = timings.whole_run(lambda: config)()
+    assert 0 < minutes < 1
 
 
 def test_a_plain_loop_trains(monkeypatch):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -190,6 +191,25 @@ def step_against_product(depth):
             )
         work = trainer.operations / operations
         return [work * p / s for s, p in zip(steps, products, strict=True)]
+
+    return measure
+
+
+def whole_run(config_of):
+    """Return a function that measures the minutes of a whole training, without scoring.
+
+    Parameters
+    ----------
+    config_of : callable
+        Returns the config.
+    """
+
+    def measure():
+        with TemporaryDirectory() as folder:
+            config = replace(config_of(), eval_sets=())
+            trainer = Trainer(config, Path(folder) / "bench.safetensors")
+            trainer.fit()
+        return [trainer.seconds / 60]
 
     return measure
 
