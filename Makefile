@@ -42,8 +42,9 @@ _build/tryit/network.onnx: vdsr/pretrained.safetensors vdsr/export.py Makefile .
 test: .venv/installed
 	$(BIN)/python -m pytest -m "not slow"
 
+# Two at a time on two cores; each test has one thread, since threads would wait for each other.
 test-all: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 study: .venv/installed
 	$(BIN)/vdsr study --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS)) $(if $(WORKERS),--workers $(WORKERS))
