@@ -105,7 +105,7 @@ def test_dilation_widens_the_field_of_the_same_weights():
     assert receptive_field(model) == receptive_field(5, dilation=3) == 1 + 2 * 2 + 3 * 2 * 3
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize(
     "compiled", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(1, 1, 9, 9))]
 )

@@ -13,7 +13,7 @@ from vdsr.evaluate import super_resolve
 from vdsr.model import init_
 
 # Scripts are still given, though torch advises against them.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
 
 RNG = np.random.default_rng(0)
 
