@@ -483,6 +483,20 @@ def test_what_is_not_finite_is_found_in_weights_and_buffers(tiny, tmp_path, monk
         trained(tiny, tmp_path / "run")
 
 
+def test_the_first_bad_step_of_several_is_named(tiny):
+    """As on a GPU, where the losses of several steps are looked at together."""
+    trainer = begun(tiny)
+    trainer.step = 40
+    trainer._check(np.array([1.0, 2.0, 3.0]))
+    for losses, step in (([1, np.nan, 3, np.inf], 42), ([np.nan, 2, 3], 41), ([1, 2, np.inf], 43)):
+        with pytest.raises(FloatingPointError, match=f"at step {step} with learning rate 0.1; "):
+            trainer._check(np.array(losses, float))
+    with torch.no_grad():
+        trainer.parameters[0][0] = np.nan  # by whichever of them
+    with pytest.raises(FloatingPointError, match="at step 43 "):
+        trainer._check(np.array([1.0, 2.0, 3.0]))
+
+
 def test_failed_capture_falls_back_for_the_whole_process(tiny, monkeypatch):
     trainer = Trainer(tiny, "not kept", device="cpu")
 
