@@ -237,3 +237,13 @@ def test_networks_are_what_the_config_says():
     for name, side in (("SRCNN 9-1-5", 1), ("SRCNN 9-5-5", 5)):
         middle = TrainConfig(architecture=name).network().layers[1]
         assert middle.kernel_size == (side, side)
+
+
+def test_images_that_are_given_go_into_a_folder_first():
+    """A run's identity and record name its images, which a folder does."""
+    image = np.zeros((50, 50), np.uint8)
+    for images in ({"a": image}, [image], image):
+        for name, value in (("train_set", images), ("eval_sets", (images,))):
+            message = f"{name} must be an image set's name or a folder's path, .*a folder first, as"
+            with pytest.raises(ValueError, match=message):
+                TrainConfig(**{name: value})

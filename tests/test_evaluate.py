@@ -339,7 +339,7 @@ def test_networks_that_are_not_plain():
     )
     model = VDSR(3, 4)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", ".*torch.jit")
         traced = torch.jit.trace(model, torch.zeros(1, 1, 9, 9))
     assert evaluate(traced, images, 2).psnr[0] == evaluate(model, images, 2).psnr[0]
 

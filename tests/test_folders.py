@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdsr import folders, load_images
+from vdsr import evaluate, folders, load_images
+from vdsr.data import data_hash
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
 RGB, GREY = PIXELS[..., :3], PIXELS[..., 0]
@@ -152,3 +153,48 @@ def test_damaged_files(tmp_path, suffix, count):
         else:
             assert image.dtype == np.uint8
             assert image.shape[2:] in ((), (3,))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(RGB),
+        Image.fromarray(GREY),
+        Image.fromarray(GREY > 99),
+        Image.fromarray(RGB).quantize(256),
+        Image.fromarray(RGB).quantize(7),
+        Image.fromarray(np.dstack([RGB, np.full_like(GREY, 255)])),
+        Image.fromarray(np.dstack([GREY, np.full_like(GREY, 255)])),
+    ],
+    ids=lambda picture: picture.mode,
+)
+def test_pillow_images_are_taken_as_their_files_would_be(tmp_path, picture):
+    picture.save(tmp_path / "a.png")
+    [expected] = load_images(tmp_path).values()
+    assert np.array_equal(load_images([picture])["0"], expected)
+    assert data_hash({"a": picture}) == data_hash({"a": expected})
+    by_file = evaluate(None, tmp_path, 2).psnr[0]
+    assert evaluate(None, [picture], 2).psnr[0] == by_file
+    with Image.open(tmp_path / "a.png") as file:
+        assert np.array_equal(load_images({"a": file})["a"], expected)
+
+
+def test_pillow_images_are_turned_upright():
+    picture = Image.fromarray(RGB)
+    picture.getexif()[274] = 6
+    assert np.array_equal(load_images([picture])["0"], np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize(
+    ("picture", "wrong", "remedy"),
+    [
+        (Image.fromarray(RGB).convert("CMYK"), "colours of kind CMYK", r"convert\('RGB'\)"),
+        (Image.fromarray(RGB).convert("HSV"), "colours of kind HSV", r"convert\('RGB'\)"),
+        (Image.fromarray(PIXELS), "transparency", r"convert\('RGB'\)"),
+        (Image.fromarray(GREY.astype(np.uint16)), "more than 8 bits", "brought to 8 bits"),
+        (Image.fromarray(GREY.astype(np.float32)), "more than 8 bits", "brought to 8 bits"),
+    ],
+)
+def test_pillow_images_that_are_no_ground_truth(picture, wrong, remedy):
+    with pytest.raises(ValueError, match=rf"image 'a' must be an opaque.*{wrong}.*; .*{remedy}"):
+        evaluate(None, {"a": picture}, 2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.io import loadmat
 
 import vdsr
@@ -230,6 +231,18 @@ def test_bad_image(image, error, got):
     message = f"image must be a non-empty array of real numbers, .*{got}"
     with pytest.raises(error, match=message):
         vdsr.imresize(image, 2)
+
+
+def test_a_pillow_image_is_its_colours_and_no_places_in_a_palette():
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    for pixels in (rgb, rgb[..., 0]):
+        expected = vdsr.imresize(pixels, 2)
+        assert np.array_equal(vdsr.imresize(Image.fromarray(pixels), 2), expected)
+    palette = Image.fromarray(rgb).quantize(9)
+    for image in (palette, palette.convert("PA")):
+        with pytest.raises(TypeError, match=r"image must be .*Pillow image of mode P.*convert\('R"):
+            vdsr.imresize(image, 2)
+        vdsr.imresize(image.convert("RGB"), 2)
 
 
 def test_the_largest_shrinking():

@@ -105,6 +105,17 @@ def test_dilation_widens_the_field_of_the_same_weights():
     assert receptive_field(model) == receptive_field(5, dilation=3) == 1 + 2 * 2 + 3 * 2 * 3
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize(
+    "compiled", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(1, 1, 9, 9))]
+)
+def test_receptive_field_of_what_cannot_be_looked_at_is_not_guessed(compiled):
+    with pytest.raises(
+        TypeError, match=r"got one of TorchScript; give the network that torch\.jit"
+    ):
+        receptive_field(compiled(VDSR(3, 4)))
+
+
 def test_step_operations_by_hand():
     """Two for each weight and output pixel, forward and for both gradients but the image's."""
     layers = [9 * 4, 9 * 4 * 4, 9 * 4]

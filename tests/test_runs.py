@@ -1,5 +1,7 @@
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -37,6 +39,9 @@ def test_trains_once_and_again_on_refresh(elsewhere, tiny):
     assert first.record == again.record
     vdsr.train(tiny, refresh=True)
     assert len(elsewhere) == 2
+    vdsr.train(replace(tiny, seed=1), refresh=True)  # where nothing is to be thrown away
+    assert len(elsewhere) == 3
+    assert {*first.history.run} == {first.id}
 
 
 def test_record_says_where_a_run_comes_from(elsewhere, tiny):
@@ -51,6 +56,47 @@ def test_record_says_where_a_run_comes_from(elsewhere, tiny):
     assert record["others"] >= 0
     plain = vdsr.train(replace(tiny, precision="float32")).record
     assert plain["arithmetic"] == "float32"
+
+
+def test_seconds_are_kept_to_the_millisecond(elsewhere, tiny, monkeypatch):
+    fit = Trainer.fit
+
+    def long(self, **options):
+        fit(self, **options)
+        self.seconds = 1.23456
+
+    monkeypatch.setattr(Trainer, "fit", long)
+    assert vdsr.train(tiny).record["seconds"] == 1.235
+
+
+def test_progress_bar_says_what_is_trained_and_how_far_it_is(elsewhere, tiny, monkeypatch):
+    bars, bar = [], runs.tqdm
+
+    def watched(**options):
+        bars.append(options)
+        return bar(**options)
+
+    monkeypatch.setattr(runs, "tqdm", watched)
+    with pytest.raises(OutOfTime):
+        vdsr.train(tiny, deadline=0)
+    vdsr.train(tiny)
+    assert [(b["initial"], b["total"], b["desc"], b["unit"]) for b in bars] == [
+        (done, 6, "VDSR of depth 3, seed 0", "step") for done in (0, 1)
+    ]
+    assert all(b["disable"] is None for b in bars)  # shown on a terminal alone
+    assert all(b["dynamic_ncols"] for b in bars)
+
+
+def test_progress_bar_reaches_the_terminal_behind_a_notebook(monkeypatch, tmp_path):
+    assert runs._terminal() is sys.stderr
+    with (tmp_path / "terminal").open("w") as file:
+        kernel = SimpleNamespace(_original_stdstream_copy=file.fileno())
+        monkeypatch.setattr(sys, "stderr", kernel)
+        with runs._terminal() as terminal:
+            terminal.write("here")
+        monkeypatch.undo()
+        file.write(" and there")  # what was given was a copy
+    assert (tmp_path / "terminal").read_text() == "here and there"
 
 
 def test_model_of_a_run_scores_what_its_history_says(elsewhere, tiny):
@@ -80,7 +126,7 @@ def test_a_recorded_run_is_loaded_without_weights(elsewhere, tiny, tmp_path):
     loaded = vdsr.train(tiny)
     assert len(elsewhere) == 1
     assert loaded.history.psnr.iloc[0] == pytest.approx(run.history.psnr.iloc[0], abs=1e-3)
-    for key in ("commit", "device", "arithmetic", "updates", "diverged"):
+    for key in ("commit", "device", "arithmetic", "updates", "diverged", "trouble"):
         assert loaded.record[key] == run.record[key]
     with pytest.raises(FileNotFoundError, match=f"run {run.id} is recorded, but its weights"):
         _ = loaded.model
@@ -329,8 +375,8 @@ def test_trouble_of_what_was_begun_is_remembered(elsewhere, tiny, wild, monkeypa
 def test_folder_of_checkpoints(elsewhere, tiny, tmp_path, monkeypatch):
     assert runs.checkpoint("abc") == tmp_path / "runs" / "abc.safetensors"
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("VDSR_RUNS_DIR", "~/kept elsewhere")
+    monkeypatch.setenv("VDSR_RUNS_DIR", "~/kept/elsewhere")
     run = vdsr.train(tiny)
-    assert (tmp_path / "kept elsewhere" / f"{run.id}.safetensors").exists()
+    assert (tmp_path / "kept" / "elsewhere" / f"{run.id}.safetensors").exists()
     monkeypatch.setenv("VDSR_RUNS_DIR", "")
     assert runs.checkpoint("abc") == tmp_path / "runs" / "abc.safetensors"

@@ -202,6 +202,79 @@ def test_only_training_counts_as_seconds(tiny, tmp_path, monkeypatch):
     assert trainer.seconds == 12  # a tick between begin and end of each step
 
 
+def test_state_is_saved_once_a_minute_and_in_the_end(tiny, tmp_path, monkeypatch):
+    clock = count(step=10)  # twice looked at for a step's seconds, and once for the saving
+    monkeypatch.setattr(sys.modules[Trainer.__module__], "monotonic", lambda: next(clock))
+    saved, save = [], Trainer._save
+
+    def watched(self):
+        saved.append(self.step)
+        save(self)
+
+    monkeypatch.setattr(Trainer, "_save", watched)
+    trained(tiny, tmp_path / "run")
+    assert saved == [3, 6, 9, 12]
+    assert Trainer.save_seconds == 60
+
+
+def test_load_of_others_is_the_most_of_any_time_between_two_savings(tiny, tmp_path, monkeypatch):
+    loads = iter([0.25, 1.5, 0.75])
+    monkeypatch.setattr(
+        sys.modules[Trainer.__module__], "OtherLoad", lambda: SimpleNamespace(cores=next(loads, 0))
+    )
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    trainer = trained(tiny, tmp_path / "run")
+    assert trainer.record["others"] == 1.5
+    assert load_checkpoint(tmp_path / "run")[1]["record"]["others"] == 1.5
+
+
+def test_progress_is_told_of_each_step_with_loss_rate_and_scores(tiny, tmp_path):
+    told = []
+
+    class Bar:
+        def set_postfix(self, **shown):
+            told.append(shown)
+
+        def update(self, n):
+            told[-1]["n"] = n
+
+    config = replace(tiny, eval_scales=(2, 3))
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    trainer.fit(progress=Bar())
+    assert [each["n"] for each in told] == [1] * 12
+    assert {*told[0]} == {"loss", "lr", "refresh", "n"}  # nothing is scored yet
+    assert [each["lr"] for each in told] == ["1e-01"] * 6 + ["1e-02"] * 6
+    assert not told[0]["refresh"]  # which would slow training down
+    last = told[-1]
+    assert float(last["loss"]) == pytest.approx(trainer.measures[0, -1].item(), rel=0.01)
+    for row in trainer.history[-2:]:
+        assert last[f"{row['dataset']} ×{row['scale']}"] == f"{row['psnr']:.2f} dB"
+
+
+def test_what_a_run_that_ends_here_lacks(tiny, tmp_path):
+    config = replace(tiny, eval_steps=(4, 8), eval_scales=(2, 3))
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    name = tiny.eval_sets[0]
+    trainer.step = 6
+    assert trainer.unscored() == [
+        {"step": step, "epoch": step / 6, "dataset": name, "scale": scale}
+        for step in (8, 12)
+        for scale in (2, 3)
+    ]
+
+
+def test_seconds_and_record_go_on_in_a_resumed_run(tiny, tmp_path):
+    trainer = Trainer(tiny, tmp_path / "run", device="cpu")
+    trainer.record["commit"] = "abc"
+    with pytest.raises(OutOfTime):
+        trainer.fit(deadline=0)
+    resumed = Trainer(tiny, tmp_path / "run", device="cpu")
+    assert resumed.seconds == trainer.seconds > 0
+    assert resumed.record == trainer.record
+    assert resumed.record["commit"] == "abc"
+    assert not resumed.finished
+
+
 def test_rescoring_adds_what_is_missing_and_trains_nothing(tiny, tmp_path):
     path = tmp_path / "run"
     before = trained(tiny, path)
@@ -408,6 +481,20 @@ def test_what_is_not_finite_is_found_in_weights_and_buffers(tiny, tmp_path, monk
     monkeypatch.setattr(Trainer, "_one_step", spoilt)
     with pytest.raises(FloatingPointError, match="no longer finite at step 3 "):
         trained(tiny, tmp_path / "run")
+
+
+def test_the_first_bad_step_of_several_is_named(tiny):
+    """As on a GPU, where the losses of several steps are looked at together."""
+    trainer = begun(tiny)
+    trainer.step = 40
+    trainer._check(np.array([1.0, 2.0, 3.0]))
+    for losses, step in (([1, np.nan, 3, np.inf], 42), ([np.nan, 2, 3], 41), ([1, 2, np.inf], 43)):
+        with pytest.raises(FloatingPointError, match=f"at step {step} with learning rate 0.1; "):
+            trainer._check(np.array(losses, float))
+    with torch.no_grad():
+        trainer.parameters[0][0] = np.nan  # by whichever of them
+    with pytest.raises(FloatingPointError, match="at step 43 "):
+        trainer._check(np.array([1.0, 2.0, 3.0]))
 
 
 def test_failed_capture_falls_back_for_the_whole_process(tiny, monkeypatch):

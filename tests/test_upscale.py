@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from vdsr.evaluate import super_resolve
 from vdsr.model import init_
 
 # Scripts are still given, though torch advises against them.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
 
 RNG = np.random.default_rng(0)
 
@@ -534,3 +536,37 @@ def test_anything_else_is_refused_by_name(silent, image, scale, tile):
             upscale(arguments[0], arguments[1], model=silent, tile=arguments[2])
         except (TypeError, ValueError, OSError) as error:
             assert len(str(error).splitlines()) == 1
+
+
+def test_progress_is_counted_in_tiles_if_it_is_asked_for(silent, tmp_path, capsys):
+    image = picture("uint8", ())
+    upscale(image, 2, model=silent, tile=32)
+    Image.fromarray(image).save(tmp_path / "in.png")
+    vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent)
+    assert capsys.readouterr().err == ""
+    upscale(image, 2, model=silent, tile=32, progress=True)
+    said = capsys.readouterr().err
+    assert said.startswith("\rUpscaling:")
+    assert "4/4" in said
+    assert "tile/s" in said or "s/tile" in said
+    vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent, progress=True)
+    assert "1/1" in capsys.readouterr().err
+
+
+def test_files_are_computed_in_tiles(silent, tmp_path, monkeypatch):
+    seen, forward = [], VDSR.forward
+    monkeypatch.setattr(VDSR, "forward", lambda m, x: seen.append(x.shape[2:]) or forward(m, x))
+    Image.new("L", (300, 20), 9).save(tmp_path / "in.png")
+    out = vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent)
+    assert out.shape == (40, 600)
+    assert seen == [(40, 512 + 2), (40, 600 - 512 + 2)]  # each sees two pixels of the other
+    assert (out == 9).all()
+
+
+def test_network_of_the_package_is_loaded_once(monkeypatch):
+    image = picture("uint8", ())
+    wanted = upscale(image, 2, model=vdsr.load_pretrained())
+    assert np.array_equal(upscale(image, 2), wanted)
+    assert np.abs(upscale(image, 2).astype(int) - imresize(image, 2).round().clip(0, 255)).max() > 3
+    monkeypatch.setattr(sys.modules["vdsr.upscale"], "load_checkpoint", None)
+    assert np.array_equal(upscale(image, 2), wanted)

@@ -5,6 +5,7 @@ from math import isfinite
 from numbers import Integral, Rational, Real
 
 import numpy as np
+from PIL import Image
 
 
 def shown(value):
@@ -69,8 +70,13 @@ def numbers(name, value, must):
     Raises
     ------
     TypeError
-        If it is something else.
+        If it is something else, a Pillow image with a palette among it.
     """
+    if isinstance(value, Image.Image) and value.mode in ("P", "PA"):
+        raise TypeError(
+            f"{name} must be {must}, got a Pillow image of mode {value.mode}, whose numbers are "
+            f"places in its palette; image.convert('RGB') gives its colours, 'L' its grey"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # torch's word for what needs a gradient

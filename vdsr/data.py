@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from PIL import Image
 from tqdm import tqdm
 
 from . import folders
@@ -49,7 +50,7 @@ def load_images(dataset):
 
     Parameters
     ----------
-    dataset : str, path-like, mapping of str to ndarray, or list of ndarray
+    dataset : str, path-like, mapping of str to image, or list of images
         ``"T91"``, ``"BSD200"``, ``"Set5"``, ``"Set14"``, ``"B100"`` or ``"Urban100"``;
         ``"BSD10"``, every 20th image of BSD200, for validation;
         ``"samples-train"`` or ``"samples-test"``, the pictures inside scikit-image.
@@ -58,7 +59,7 @@ def load_images(dataset):
         name of an image set is ``"./Set5"``, or a `pathlib.Path`.
         A ``+`` joins what is named: ``"T91+BSD200"``, ``"T91+path/to/folder"``.
         Or images of uint8, (H, W) or (H, W, 3), by name or in a list, which names them by
-        their place, ``"0"``, ``"1"`` and so on.
+        their place, ``"0"``, ``"1"`` and so on. A Pillow image is taken as its file would be.
 
     Returns
     -------
@@ -97,9 +98,7 @@ def load_images(dataset):
         raise ValueError(f"dataset must hold an image, got {shown(dataset)}")
     if not isinstance(dataset, Mapping):
         dataset = {str(i): image for i, image in enumerate(dataset)}
-    for name, image in dataset.items():
-        _check_image(f"image {name!r}", image)
-    return dict(dataset)
+    return {name: _pixels(f"image {name!r}", image) for name, image in dataset.items()}
 
 
 def dataset_name(dataset):
@@ -319,11 +318,30 @@ def _load(part):
     return images
 
 
+def _pixels(name, image):
+    """Return an image that was given as an array, or raise what `load_images` says."""
+    if isinstance(image, Image.Image):
+        image, wrong = folders.from_pillow(image)
+        if wrong:
+            remedy = "image.convert('RGB') makes it so, without what that cannot hold"
+            if "8 bits" in wrong:
+                remedy = "np.asarray(image) is an array, which can be brought to 8 bits"
+            raise ValueError(
+                f"{name} must be an opaque 8-bit grey or RGB picture, got a Pillow image with "
+                f"{wrong}; {remedy}"
+            )
+    _check_image(name, image)
+    return image
+
+
 def _check_image(name, image):
     """Refuse what is not 8-bit grey or RGB, and say what makes it so."""
     remedy = None
     if not isinstance(image, np.ndarray):
-        remedy = "np.asarray makes an array of a picture; a path goes to skimage.io.imread first"
+        remedy = (
+            "np.asarray makes an array of a tensor, and of a Pillow image once it is "
+            "image.convert('RGB'); a path goes to skimage.io.imread first"
+        )
     elif image.dtype.kind == "f":
         remedy = "(255 * image).round().astype(np.uint8) makes it so, if white is 1"
     elif image.dtype == bool:

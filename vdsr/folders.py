@@ -46,11 +46,7 @@ def read(path):
     """
     try:
         with Image.open(path, formats=FORMATS) as file:
-            wrong = _wrong(file)
-            picture = file if wrong else ImageOps.exif_transpose(file)
-            if not wrong and picture.has_transparency_data:
-                alpha = picture.convert("RGBA").getchannel("A")
-                wrong = "transparency" if alpha.getextrema()[0] < 255 else ""
+            pixels, wrong = from_pillow(file)
     except Exception as error:  # a decoder may raise anything when a byte is wrong
         raise OSError(
             f"cannot read {path}: {error}; replace the file, or take it out of the folder"
@@ -60,15 +56,28 @@ def read(path):
             f"{path} must be an opaque 8-bit grey or RGB picture, got one with {wrong}; save it "
             f"as such, or take it out of the folder"
         )
-    return np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
+    return pixels
+
+
+def from_pillow(image):
+    """Return what `read` does for a Pillow image, or None, and what keeps it from that."""
+    wrong = _wrong(image)
+    if wrong:
+        return None, wrong
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        return None, "transparency"
+    return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")), ""
 
 
 def _wrong(file):
-    """Return what keeps an open file from being ground truth, or an empty text."""
+    """Return what keeps an image from being ground truth, or an empty text."""
     frames = getattr(file, "n_frames", 1)
     if frames > 1 and file.format != "MPO":  # a telephone's JPEG, whose others are previews
         return f"{frames} frames"
-    for _, _, _, how in file.tile:  # Pillow makes 16-bit colour 8-bit, and says so here alone
+    for _, _, _, how in getattr(
+        file, "tile", ()
+    ):  # Pillow makes 16-bit colour 8-bit, and says so here alone
         if ";16" in str(how) or (file.format == "PPM" and isinstance(how, tuple) and how[1] > 255):
             return "more than 8 bits a channel"
     if file.mode[0] in "IF":

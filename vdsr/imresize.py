@@ -95,7 +95,11 @@ def _cubic(x):
 
 @lru_cache(maxsize=64)
 def axis_weights(n_in, n_out, scale):
-    """Return the sparse (n_out, n_in) matrix that resizes one axis."""
+    """Return the sparse (n_out, n_in) matrix that resizes one axis, made once."""
+    return _axis_weights(n_in, n_out, scale)
+
+
+def _axis_weights(n_in, n_out, scale):
     shrink = min(scale, 1.0)  # < 1 stretches the kernel over 1 / scale as many pixels
     width = 4 / shrink
     taps = ceil(width) + 2

@@ -135,7 +135,17 @@ def receptive_field(model_or_depth, dilation=1):
         whose field is 2·D + 1 (Kim et al. 2016, §4.1).
     dilation : int
         That of a VDSR given by its depth.
+
+    Raises
+    ------
+    TypeError
+        For a network that TorchScript has compiled, whose convolutions cannot be looked at.
     """
+    if isinstance(model_or_depth, torch.jit.ScriptModule):
+        raise TypeError(
+            "model_or_depth must be a network whose layers can be looked at, or a depth, got one "
+            "of TorchScript; give the network that torch.jit was given"
+        )
     if not isinstance(model_or_depth, nn.Module):
         return 2 * (2 + dilation * (model_or_depth - 2)) + 1
     sides = (c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions(model_or_depth))

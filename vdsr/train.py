@@ -271,28 +271,28 @@ class Trainer:
             Trainer.captures = False
             return None
 
-    @ieee_float32()
     def _one_step(self):
         """Batch, forward, backward, clip, update."""
-        hr, ilr = self.patches.batch(self.order[self.cursor][0])
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        with (
-            winograd.used(self.model) if self.winograd else nullcontext(),
-            torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False),
-        ):
-            sr = self.model(ilr)
-        cut = (hr.shape[-1] - sr.shape[-1]) // 2
-        hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
-        loss = _error(self.config.error, hr - sr) / self.pixels
-        loss.backward()
-        rate = self.optimizers[0].param_groups[0]["lr"]  # a number, or where it is on the device
-        clipped = clip_(self.parameters, self.config.clipping, self.config.theta, rate)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        measured = torch.stack([loss.detach(), clipped])[:, None]
-        self.measures.index_copy_(1, self.cursor, measured)
-        self.cursor += 1
+        with ieee_float32():
+            hr, ilr = self.patches.batch(self.order[self.cursor][0])
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            with (
+                winograd.used(self.model) if self.winograd else nullcontext(),
+                torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False),
+            ):
+                sr = self.model(ilr)
+            cut = (hr.shape[-1] - sr.shape[-1]) // 2
+            hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
+            loss = _error(self.config.error, hr - sr) / self.pixels
+            loss.backward()
+            rate = self.optimizers[0].param_groups[0]["lr"]  # a number, or on the device
+            clipped = clip_(self.parameters, self.config.clipping, self.config.theta, rate)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            measured = torch.stack([loss.detach(), clipped])[:, None]
+            self.measures.index_copy_(1, self.cursor, measured)
+            self.cursor += 1
 
     def _check(self, losses):
         """Raise if a loss, or what the last update left, is not finite: it must not be saved."""
