@@ -75,9 +75,8 @@ def _wrong(file):
     frames = getattr(file, "n_frames", 1)
     if frames > 1 and file.format != "MPO":  # a telephone's JPEG, whose others are previews
         return f"{frames} frames"
-    for _, _, _, how in getattr(
-        file, "tile", ()
-    ):  # Pillow makes 16-bit colour 8-bit, and says so here alone
+    # Pillow makes 16-bit colour 8-bit, and says so here alone.
+    for _, _, _, how in getattr(file, "tile", ()):
         if ";16" in str(how) or (file.format == "PPM" and isinstance(how, tuple) and how[1] > 255):
             return "more than 8 bits a channel"
     if file.mode[0] in "IF":
