@@ -100,7 +100,7 @@ def residual(e):
     ours = cases(e, "residual")
     assert min(ours.values()) > 0
     for rate in (0.1, 0.01, 0.001):
-        assert ours[f"rate {rate:g}, after a tenth"] > ours[f"rate {rate:g}, at the end"]
+        assert ours[f"rate {rate:g}, after an eighth"] > ours[f"rate {rate:g}, at the end"]
     [fast] = cases(e, "fast").values()
     assert fast < 0
     assert {*e.final.depth} == {5}
