@@ -237,3 +237,15 @@ def test_what_is_said_of_other_libraries():
     assert gaps[0].abs().max().max() < 1 and (gaps[0].loc[others, 2] > 0).all()
     assert (gaps[1].loc[others] < 0).all().all() and gaps[1].min().min() < -5
     assert (network - interpolated).min().min() < -2
+
+
+def test_the_search_says_what_the_whole_runs_show():
+    """When another of them is recorded, the page's sentence on them is written anew."""
+    configs = STUDIES["search_theta"].configs("paper")
+    rows = final(vdsr.train_all(configs, missing="skip"))
+    psnr = rows[rows.dataset == "BSD10"].set_index("theta").psnr
+    assert sorted(psnr.index) == [3e-5, 1e-4]
+    assert psnr[1e-4] > psnr[3e-5] + 0.02
+    assert "the larger one is ahead on BSD10, by more than the rule's tolerance" in text(
+        "search_theta"
+    )
