@@ -172,6 +172,18 @@ def test_a_table_tells_no_from_not_run():
     assert finding(nan).number("case 0") == "(not run)"
 
 
+@pytest.mark.parametrize(
+    ("ours", "bar", "wants", "answer"),
+    [
+        (0.3, 0.2, "above", "yes"), (0.1, 0.2, "above", "no"), (0.1, nan, "above", "yes, by sign"),
+        (-0.1, nan, "above", "no, by sign"), (-0.1, nan, "below", "yes, by sign"),
+        (-0.05, nan, "level", "yes"), (nan, nan, "above", "not run"),
+    ],
+)  # fmt: skip
+def test_an_answer_says_whether_only_the_sign_is_known(ours, bar, wants, answer):
+    assert Case("this", ours, bar=bar, wants=wants).answer == answer
+
+
 def test_a_finding_of_no_cases_has_an_empty_table():
     assert [*finding().table()] == [*finding(1).table()]
     assert finding().table().empty

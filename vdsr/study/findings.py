@@ -97,6 +97,14 @@ class Case:
             return self.ours > -TOLERANCE
         return self.ours > bar if self.wants == "above" else self.ours < -bar
 
+    @property
+    def answer(self):
+        """Whether it is as claimed, in words; by its sign alone where chance is not known."""
+        if not self.known:
+            return "not run"
+        word = "yes" if self.holds else "no"
+        return f"{word}, by sign" if isnan(self.bar) and self.wants != "level" else word
+
 
 def case(label, one, other, *, noise=None, paper=nan, wants="above"):
     """Return the comparison of some runs with others, or with a number.
@@ -193,11 +201,7 @@ class Finding:
     def table(self):
         """Return the cases as a table: differences in dB, and whether each is as claimed."""
         columns = ["case", "paper", "ours", "chance reaches", "seeds", "as claimed"]
-        rows = [
-            (case.label, case.paper, case.ours, case.bar, case.seeds,
-             ("yes" if case.holds else "no") if case.known else "not run")
-            for case in self.cases
-        ]  # fmt: skip
+        rows = [(c.label, c.paper, c.ours, c.bar, c.seeds, c.answer) for c in self.cases]
         return pd.DataFrame(rows, columns=columns).set_index("case")
 
     def number(self, label=""):
