@@ -261,6 +261,13 @@ def test_networks_of_every_precision(kind):
     assert evaluate(model.to(kind), images, 2).psnr[0] == pytest.approx(expected, abs=0.1)
 
 
+def test_a_network_of_buffers_alone_is_computed_in_their_type():
+    network = Returns(lambda x: x * network.one)
+    network.register_buffer("one", torch.ones(1, dtype=torch.float64))
+    evaluate(network, [noise(20, 20)], 2)
+    assert network.inputs[0].dtype == torch.float64
+
+
 def test_a_perfect_image_has_no_error():
     scores = evaluate(None, {"a": np.full((20, 20), 99, np.uint8)}, 2)
     assert [scores.psnr[0], scores.ssim[0]] == [np.inf, 1]
