@@ -44,7 +44,7 @@ test: .venv/installed
 
 # Two at a time on two cores; each test has one thread, since threads would wait for each other.
 test-all: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 study: .venv/installed
 	$(BIN)/vdsr study --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS)) $(if $(WORKERS),--workers $(WORKERS))
