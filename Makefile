@@ -67,7 +67,7 @@ links: .venv/installed
 	$(BIN)/jupyter-book build book/ --builder linkcheck
 
 clean:
-	rm -rf _build book/notebooks .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build book/notebooks .pytest_cache .ruff_cache .hypothesis mutants
 
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv

@@ -84,7 +84,7 @@ def test_progress_bar_says_what_is_trained_and_how_far_it_is(elsewhere, tiny, mo
         (done, 6, "VDSR of depth 3, seed 0", "step") for done in (0, 1)
     ]
     assert all(b["disable"] is None for b in bars)  # shown on a terminal alone
-    assert all(b["dynamic_ncols"] for b in bars)
+    assert all(b["dynamic_ncols"] and b["file"] is sys.stderr for b in bars)
 
 
 def test_progress_bar_reaches_the_terminal_behind_a_notebook(monkeypatch, tmp_path):
@@ -128,6 +128,7 @@ def test_a_recorded_run_is_loaded_without_weights(elsewhere, tiny, tmp_path):
     assert loaded.history.psnr.iloc[0] == pytest.approx(run.history.psnr.iloc[0], abs=1e-3)
     for key in ("commit", "device", "arithmetic", "updates", "diverged", "trouble"):
         assert loaded.record[key] == run.record[key]
+    assert loaded.record.keys() == run.record.keys()
     with pytest.raises(FileNotFoundError, match=f"run {run.id} is recorded, but its weights"):
         _ = loaded.model
 
@@ -301,6 +302,7 @@ def test_train_all_is_one_tidy_table(elsewhere, tiny):
     configs = [replace(tiny, eval_steps=(3,)), replace(tiny, depth=2)]
     table = vdsr.train_all(configs)
     assert [*table.depth] == [3, 3, 2]
+    assert [*table.index] == [0, 1, 2]
     assert set(table.scales) == {"2 3"}
     assert "eval_sets" not in table
     run = vdsr.train(configs[0])
