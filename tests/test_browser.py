@@ -70,7 +70,11 @@ def test_slider_moves_by_key_and_by_mouse(browser, front):
 
 
 def test_slider_moves_by_touch(browser, front):
-    box = front.rect
+    box = browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'});"
+        "return arguments[0].getBoundingClientRect().toJSON();",
+        front,
+    )
     for kind, share in (("touchStart", 0.5), ("touchMove", 0.3), ("touchMove", 0.2)):
         point = {"x": box["x"] + share * box["width"], "y": box["y"] + box["height"] / 2}
         browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})

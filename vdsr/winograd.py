@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's algorithm: training in less time where a CPU has no bf16.
+"""Convolutions by Winograd's algorithm: faster in one thread, where a CPU has no bf16.
 
 Each 4×4 square of a 3×3 convolution's output depends on a 6×6 square of its input. By the
 definition it takes 144 products for each pair of channels, by F(4×4, 3×3) of Lavin and Gray 2016
@@ -8,11 +8,9 @@ squares and channels is 36 products of matrices. The result differs from the def
 float32's rounding.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,15 +22,15 @@ WIDTH = 64  # channels, as in the paper
 SQUARES = 256  # handled at a time, few enough for the processor's cache
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 KERNEL_MAP = torch.from_numpy(np.kron(G, G)).float()  # from 9 weights to 36
-_pool = ThreadPoolExecutor()
 
 
 def layers(model):
     """Return the convolutions of a network that can be computed so.
 
-    Those of a VDSR's middle can, in float32 on the CPU, if numba is installed.
+    Those of a VDSR's middle can, in float32 on the CPU, if numba is installed and torch has one
+    thread: of several, those that wait for the next product keep the maps from the cores.
     """
-    if find_spec("numba") is None:
+    if find_spec("numba") is None or torch.get_num_threads() > 1:
         return []
     return [
         conv
@@ -90,9 +88,9 @@ class _Convolution(torch.autograd.Function):
         # An output that is a view could not be changed in place by a ReLU.
         y = torch.empty_like(x.permute(0, 3, 1, 2))
         for rows, (v, m) in _blocks(x.shape, 1):
-            _each(transform_input, rows, 1, x, v)
+            transform_input(rows.start, rows.stop, *_arrays(x, v))
             torch.bmm(v, kernels.transpose(1, 2), out=m)
-            _each(transform_output, rows, 1, m, bias, y.permute(0, 2, 3, 1))
+            transform_output(rows.start, rows.stop, *_arrays(m, bias, y.permute(0, 2, 3, 1)))
         return y
 
     @staticmethod
@@ -103,13 +101,13 @@ class _Convolution(torch.autograd.Function):
         x, kernels = ctx.saved_tensors
         gradient = gradient.permute(0, 2, 3, 1).contiguous()
         of_x, of_kernels = torch.empty_like(x), torch.zeros_like(kernels)
-        image = -(-x.shape[1] // 4)  # neighbouring squares add to the same pixels
+        image = -(-x.shape[1] // 4)  # its pixels are the sums of neighbouring squares
         for rows, (v, m) in _blocks(x.shape, image):
-            _each(transform_input, rows, image, x, v)
-            _each(transform_output_back, rows, image, gradient, m)
+            transform_input(rows.start, rows.stop, *_arrays(x, v))
+            transform_output_back(rows.start, rows.stop, *_arrays(gradient, m))
             of_kernels.baddbmm_(m.transpose(1, 2), v)
             torch.bmm(m, kernels, out=v)
-            _each(transform_input_back, rows, image, v, of_x)
+            transform_input_back(rows.start, rows.stop, *_arrays(v, of_x))
         of_weight = (KERNEL_MAP.T @ of_kernels.view(36, -1)).T.reshape(WIDTH, WIDTH, 3, 3)
         return of_x.permute(0, 3, 1, 2), of_weight, gradient.sum((0, 1, 2))
 
@@ -126,17 +124,5 @@ def _blocks(shape, unit):
         yield range(start, stop), room[:, :size].view(2, 36, -1, WIDTH)
 
 
-def _each(transform, rows, unit, *tensors):
-    """Apply a transform to all rows of squares, units of them shared among torch's threads."""
-    arrays = [tensor.detach().numpy() for tensor in tensors]
-    units = len(rows) // unit
-    threads = min(torch.get_num_threads(), units)
-    if threads == 1:
-        return transform(rows.start, rows.start, rows.stop, *arrays)
-    ends = [rows.start + unit * (units * i // threads) for i in range(threads + 1)]
-    parts = [
-        _pool.submit(transform, rows.start, first, last, *arrays) for first, last in pairwise(ends)
-    ]
-    for part in parts:
-        part.result()
-    return None
+def _arrays(*tensors):
+    return [tensor.detach().numpy() for tensor in tensors]

@@ -80,7 +80,7 @@ SIX = 6 * WIDTH
 
 
 @_compiled()
-def transform_input(start, first, last, x, v):
+def transform_input(first, last, x, v):
     """Set v (36, squares, 64) to Bᵀ d B of the squares of x (N, H, W, 64) in some rows."""
     _, height, width, _ = x.shape
     high, wide = (height + 3) // 4, (width + 3) // 4
@@ -101,14 +101,14 @@ def transform_input(start, first, last, x, v):
                 _bt(d, q * WIDTH, e, SIX)
             for r in range(6):
                 _bt(e, r * SIX, d, WIDTH)
-            place = (row - start) * wide + square
+            place = (row - first) * wide + square
             for k in range(36):
                 for c in range(WIDTH):
                     v[k, place, c] = d[k * WIDTH + c]
 
 
 @_compiled()
-def transform_input_back(start, first, last, v, x):
+def transform_input_back(first, last, v, x):
     """Set images of x to the sums of B v Bᵀ, the transpose of `transform_input`."""
     _, height, width, _ = x.shape
     high, wide = (height + 3) // 4, (width + 3) // 4
@@ -117,7 +117,7 @@ def transform_input_back(start, first, last, v, x):
     for row in range(first, last):
         image, top = row // high, 4 * (row % high) - 1
         for square in range(wide):
-            left, place = 4 * square - 1, (row - start) * wide + square
+            left, place = 4 * square - 1, (row - first) * wide + square
             for k in range(36):
                 for c in range(WIDTH):
                     d[k * WIDTH + c] = v[k, place, c]
@@ -134,7 +134,7 @@ def transform_input_back(start, first, last, v, x):
 
 
 @_compiled()
-def transform_output(start, first, last, m, bias, y):
+def transform_output(first, last, m, bias, y):
     """Set the squares of y (N, H, W, 64) in some rows to Aᵀ m A, plus the bias."""
     _, height, width, _ = y.shape
     high, wide = (height + 3) // 4, (width + 3) // 4
@@ -142,7 +142,7 @@ def transform_output(start, first, last, m, bias, y):
     for row in range(first, last):
         image, top = row // high, 4 * (row % high)
         for square in range(wide):
-            left, place = 4 * square, (row - start) * wide + square
+            left, place = 4 * square, (row - first) * wide + square
             for k in range(36):
                 for c in range(WIDTH):
                     d[k * WIDTH + c] = m[k, place, c]
@@ -158,7 +158,7 @@ def transform_output(start, first, last, m, bias, y):
 
 
 @_compiled()
-def transform_output_back(start, first, last, y, m):
+def transform_output_back(first, last, y, m):
     """Set m (36, squares, 64) to A y Aᵀ, the transpose of `transform_output`."""
     _, height, width, _ = y.shape
     high, wide = (height + 3) // 4, (width + 3) // 4
@@ -166,7 +166,7 @@ def transform_output_back(start, first, last, y, m):
     for row in range(first, last):
         image, top = row // high, 4 * (row % high)
         for square in range(wide):
-            left, place = 4 * square, (row - start) * wide + square
+            left, place = 4 * square, (row - first) * wide + square
             for r in range(4):
                 for q in range(4):
                     k = (6 * r + q) * WIDTH

@@ -142,8 +142,8 @@ class Evidence:
         Returns
         -------
         pandas.io.formats.style.Styler or None
-            A row a run: what varies between the study's runs, and PSNR in dB at the end, by
-            scale. None if there is no such run yet, or if they are what the page shows.
+            A row a run: the settings that tell the study's runs apart, and PSNR in dB at the end,
+            by scale. None if there is no such run yet, or if they are what the page shows.
         """
         if self.preset != "short":
             return None
@@ -152,6 +152,11 @@ class Evidence:
         if whole.final.empty:
             return None
         varied = [name for name in KIND if len({getattr(c, name) for c in configs}) > 1]
+        for name in reversed(varied):
+            others = [each for each in varied if each != name]
+            kinds = {tuple(getattr(c, each) for each in others) for c in configs}
+            if others and len(kinds) == len(configs):
+                varied = others
         table = whole.final.pivot(index=varied, columns="scale", values="psnr")
         title = "Recorded so far at the paper's length: PSNR in dB at the end, by scale"
         style = table.style.format(precision=2, na_rep="–").format_index("×{:g}", axis=1)
