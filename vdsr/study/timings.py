@@ -146,17 +146,18 @@ def enlarge_sizes():
 
 MEMORY = """
 import resource
+import psutil
 from vdsr import VDSR, upscale
 from vdsr.study.timings import picture
 # As much is alive in a network of three layers as in one of twenty.
 network = VDSR(depth=3)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 small = picture(64, 64)
 upscale(small, 2, model=network)
-before = peak()
+before = psutil.Process().memory_info().rss
 large = picture(3000, 4000)
 out = upscale(large, 2, model=network)
-print((peak() - before - large.nbytes - out.nbytes) / 2**30)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print((peak - before - large.nbytes - out.nbytes) / 2**30)
 """
 
 
