@@ -1,4 +1,6 @@
 import sys
+from contextlib import nullcontext
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch.nn.utils import prune
 import vdsr
 from vdsr import SRCNN, VDSR, imresize, machine, networks, upscale
 from vdsr.evaluate import super_resolve
-from vdsr.model import init_
+from vdsr.model import convolutions, init_
 
 # Scripts are still given, though torch advises against them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -317,16 +319,25 @@ def test_fast_arithmetic_is_near_and_float32_is_exact(fast, precision, least, mo
     assert least <= np.abs(out - wanted).max() <= most
 
 
+def rounding(network):
+    """Let a copy of a network round as bfloat16's instructions do, where a CPU has none."""
+    network = deepcopy(network)
+    for convolution in convolutions(network)[:-1]:
+        convolution.to(torch.bfloat16).float()
+        convolution.register_forward_pre_hook(lambda _, x: (x[0].bfloat16().float(),))
+        convolution.register_forward_hook(lambda _, x, y: y.bfloat16().float())
+    return nullcontext(network)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_fast_arithmetic_changes_a_score_by_less_than_a_fiftieth_of_a_decibel(scale, data_dir):
+def test_fast_arithmetic_changes_a_score_by_less_than_a_fiftieth_of_a_decibel(data_dir):
     network = vdsr.load_pretrained()
-    if not machine.bf16_is_fast(torch.device("cpu")):
-        pytest.skip("this CPU has no bf16: it would take hours")
-    with networks.fastest(network, "auto") as fast:
-        quick = vdsr.evaluate(fast, "Set5", scale).psnr
-    change = quick - vdsr.evaluate(network, "Set5", scale).psnr
+    has_bf16 = machine.bf16_is_fast(torch.device("cpu"))
+    with networks.fastest(network, "auto") if has_bf16 else rounding(network) as fast:
+        quick = vdsr.evaluate(fast, "Set5", 3).psnr
+    change = quick - vdsr.evaluate(network, "Set5", 3).psnr
     assert 0 < abs(change.mean()) < 0.02
+    assert change.abs().max() < 0.04
 
 
 def test_a_network_is_left_as_it_is(model, monkeypatch):

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from .model import convolutions
 
-WIDTH = 64  # channels, as in the paper
+WIDTH = 64  # channels, as in the paper; a constant, so that loops over them are vectorised
 SQUARES = 256  # handled at a time, few enough for the processor's cache
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 KERNEL_MAP = torch.from_numpy(np.kron(G, G)).float()  # from 9 weights to 36

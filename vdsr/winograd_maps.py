@@ -5,9 +5,10 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-WIDTH = 64  # channels, as in the paper; a constant, so that loops over them are vectorised
+from .winograd import WIDTH
+
 # Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
-_compiled = partial(njit, nogil=True, cache=True, fastmath={"contract"})
+_compiled = partial(njit, cache=True, fastmath={"contract"})
 
 
 # The maps of one row or column, at i with a stride of s in its flat array, for all channels.
