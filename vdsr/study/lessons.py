@@ -1,6 +1,7 @@
 """The pictures and diagrams of the teaching chapters."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.patches import Rectangle
 
 from .figures import COLOURS, WIDTH
@@ -163,4 +164,102 @@ def field_picture(picture, depth, other):
     for name, side in other.items():
         square(side, ec=COLOURS[5], lw=2.5, ls="--")
         axis.text(half + 1, -side / 2, f"{name}:\n{side}×{side}", va="center")
+    return figure
+
+
+def shrinking_kernel(kernel, taps, frequencies, left):
+    """Draw the kernel of an enlargement and of a shrinking by 3, and what that leaves.
+
+    Parameters
+    ----------
+    kernel : callable
+        Weight as a function of the distance in pixels.
+    taps : ndarray
+        Distances of the pixels that are averaged.
+    frequencies, left : ndarray
+        In periods a pixel, and the share of each that is left.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    t, (blue, orange) = np.linspace(-7, 7, 701), COLOURS[:2]
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 4.6), layout="constrained")
+    top.plot(t, kernel(t), color=blue, label="enlarging")
+    top.plot(t, kernel(t / 3) / 3, color=orange, ls="--", label="shrinking by 3")
+    top.plot(taps, kernel(taps / 3) / 3, "o", color=orange, ms=4)
+    top.set(xlabel="distance t (pixels)", ylabel="weight k")
+    bottom.axhline(1, color=blue, label="every third pixel")
+    bottom.plot(frequencies, left, color=orange, ls="--", label="shrinking by 3")
+    text = plt.rcParams["text.color"]
+    bottom.axvline(1 / 6, color=text, ls=":", label="Nyquist frequency, 1/6")
+    bottom.set(xlabel="frequency f (periods per pixel)", ylabel="share that is left")
+    bottom.set_ylim(0, 1.15)
+    for axis in (top, bottom):
+        axis.legend(loc="center right")
+    return figure
+
+
+def step_lengths(gradients, steps, corners):
+    """Draw the step against the gradient under several kinds of clipping.
+
+    Parameters
+    ----------
+    gradients : ndarray
+        From 1e-6 to 100.
+    steps : dict of str to ndarray
+        Name of a kind to the steps.
+    corners : sequence
+        Of each kind, where the page's sliders find its bend: "none", "theta", or the logarithm
+        of a bound that does not move (``book/_static/figures.js``).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+    axis.fill_between([1e-6, 1e2], 1e-9, 1, facecolor="none", gid="play-frame_-6_2_-9_0")
+    for (name, step), style, colour, corner in zip(
+        steps.items(), (":", "-", "--", "-."), COLOURS, corners, strict=False
+    ):
+        gid = f"play-line_{corner}"
+        axis.loglog(gradients, step, style, color=colour, label=name, lw=2.5, gid=gid)
+    axis.set(xlabel="gradient |g|", ylabel="step |Δw|", ylim=(1e-9, 1), xlim=(1e-6, 1e2))
+    axis.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2, columnspacing=1)
+    return figure
+
+
+def progress(gains, scales, clipped, steps):
+    """Draw the gain over bicubic, and the share of clipped values, over a short training.
+
+    Parameters
+    ----------
+    gains : dict of int to sequence of float
+        Step to the gain in dB of each test picture.
+    scales : sequence of int
+        Of each test picture.
+    clipped : dict of int to float
+        Step to the share.
+    steps : int
+        In all; the learning rate is divided after each quarter.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(WIDTH, 4.6), sharex=True, layout="constrained"
+    )
+    top.axhline(0, color=plt.rcParams["text.color"], ls=":", label="bicubic")
+    for scale, style, colour in zip((2, 3, 4), ("-o", "--s", "-.^"), COLOURS, strict=False):
+        places = [i for i, s in enumerate(scales) if s == scale]
+        mean = [np.mean([gain[i] for i in places]) for gain in gains.values()]
+        top.plot([*gains], mean, style, color=colour, ms=4, label=f"×{scale}")
+    top.set(ylabel="gain over bicubic (dB)", ylim=(-1, 1))
+    top.legend(ncols=4, loc="lower right", columnspacing=1)
+    bottom.plot([*clipped], [100 * share for share in clipped.values()], color=COLOURS[0])
+    bottom.set(xlabel="step", ylabel="clipped values (%)", ylim=(-3, 100))
+    for axis in (top, bottom):
+        for quarter in (1, 2, 3):
+            axis.axvline(quarter * steps / 4, color=COLOURS[5], lw=0.8, ls=":")
     return figure
