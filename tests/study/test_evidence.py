@@ -214,7 +214,11 @@ def test_a_page_of_short_runs_lists_the_others_so_far(evidence, row, monkeypatch
     styled = evidence(name, [], "short").so_far()
     [psnr] = [styled.data[column] for column in styled.data]
     assert sorted(psnr) == [30.0 + place for place in range(len(made) - 1)]
-    assert "30.00" in styled.to_html()
+    html = styled.to_html()
+    assert "30.00" in html
+    assert "00000" not in html
+    assert "_" not in "".join(styled.data.index.names)
+    assert f"PSNR in dB on {study.images} at the end, by scale; one seed" in html
     assert evidence(name, rows, "paper").so_far() is None
     monkeypatch.setattr(module, "train_all", lambda some, missing: recorded[:0])
     assert evidence(name, [], "short").so_far() is None
@@ -256,7 +260,7 @@ def test_caption_of_short_runs_says_that_they_answer_nothing(evidence, row, else
     study = STUDIES["ablation_residual"]
     rows = [row(config, 34.0, step=1336) for config in study.runs("short")]
     said = evidence("ablation_residual", rows, "short", noise=None).caption
-    assert said.startswith("**Of the 6 runs of the paper's length 0 are recorded so far.**")
+    assert said.startswith("**Recorded so far: 0 of the 6 runs of the paper's length.**")
     assert "6 of 6 runs, of 5 layers, each of 1,336 steps of 16 patches" in said
     assert said.endswith("1 seed each.")
 

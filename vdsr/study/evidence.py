@@ -158,9 +158,15 @@ class Evidence:
             if others and len(kinds) == len(configs):
                 varied = others
         table = whole.final.pivot(index=varied, columns="scale", values="psnr")
-        title = "Recorded so far at the paper's length: PSNR in dB at the end, by scale"
+        table.index.names = [name.replace("_", " ") for name in varied]
+        title = (
+            f"Recorded so far at the paper's length: PSNR in dB on {self.study.images} at the end, "
+            f"by scale; one seed"
+        )
         style = table.style.format(precision=2, na_rep="–").format_index("×{:g}", axis=1)
-        return style.set_caption(title)
+        return style.format_index(lambda v: f"{v:g}" if isinstance(v, float) else v).set_caption(
+            title
+        )
 
     @property
     def gains(self):
@@ -223,7 +229,7 @@ def caption(evidence):
         ids = {run_id(config) for config in whole}
         done = len(ids & set(ledger.read()[0].run))
         sentences.append(
-            f"**Of the {len(ids)} runs of the paper's length {done} are recorded so far.** Below "
+            f"**Recorded so far: {done} of the {len(ids)} runs of the paper's length.** Below "
             f"are runs of a shortened schedule, which answer nothing about the paper."
         )
     asked = {run_id(config) for config in configs}
