@@ -1,4 +1,5 @@
 import sys
+import threading
 from contextlib import nullcontext
 from copy import deepcopy
 
@@ -15,6 +16,7 @@ import vdsr
 from vdsr import SRCNN, VDSR, imresize, machine, networks, upscale
 from vdsr.evaluate import super_resolve
 from vdsr.model import convolutions, init_
+from vdsr.upscale import _shared
 
 # Scripts are still given, though torch advises against them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -326,18 +328,100 @@ def rounding(network):
         convolution.to(torch.bfloat16).float()
         convolution.register_forward_pre_hook(lambda _, x: (x[0].bfloat16().float(),))
         convolution.register_forward_hook(lambda _, x, y: y.bfloat16().float())
-    return nullcontext(network)
+    return nullcontext((network, 1))
 
 
 @pytest.mark.slow
 def test_fast_arithmetic_changes_a_score_by_less_than_a_fiftieth_of_a_decibel(data_dir):
     network = vdsr.load_pretrained()
     has_bf16 = machine.bf16_is_fast(torch.device("cpu"))
-    with networks.fastest(network, "auto") if has_bf16 else rounding(network) as fast:
+    fastest = networks.fastest(network, "auto", 1) if has_bf16 else rounding(network)
+    with fastest as (fast, _):
         quick = vdsr.evaluate(fast, "Set5", 3).psnr
     change = quick - vdsr.evaluate(network, "Set5", 3).psnr
     assert 0 < abs(change.mean()) < 0.02
     assert change.abs().max() < 0.04
+
+
+@pytest.fixture
+def threads():
+    """Return a function that sets torch's number of threads; afterwards all is as it was."""
+    products = torch.backends.mkldnn.conv
+    before = torch.get_num_threads(), products.fp32_precision
+    yield torch.set_num_threads
+    torch.set_num_threads(before[0])
+    products.fp32_precision = before[1]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_threads_that_share_a_large_picture_leave_no_trace(number, ensemble, threads, monkeypatch):
+    """As many at a time as torch has threads, each with a tile; the caller's state is kept."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(networks, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(networks, "_LARGE", 100 * 90)
+    network = VDSR(depth=4)
+    init_(network)
+    image = picture("uint8", (4,))
+    original, seen = networks.apply, []
+
+    def apply(model, luma):
+        seen.append((torch.get_num_threads(), threading.get_ident()))
+        return original(model, luma)
+
+    monkeypatch.setattr(networks, "apply", apply)
+    threads(number)
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    results = []
+    for least in (1, 10**9):
+        monkeypatch.setattr(networks, "_LARGE", least)
+        seen.clear()
+        results.append(
+            upscale(image, 12 / 5, model=network, ensemble=ensemble, precision="float32", tile=32)
+        )
+        assert {n for n, _ in seen} == {1 if least == 1 else number}
+        own = {t for _, t in seen} == {threading.get_ident()}
+        assert own == (number == 1 or least > 1)
+        assert torch.get_num_threads() == number
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+    assert np.abs(results[0].astype(int) - results[1]).max() <= 1
+
+
+def test_what_a_thread_meets_is_raised(threads, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(networks, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(networks, "_LARGE", 1)
+
+    def fail(model, luma):
+        raise MemoryError("a tile is too large")
+
+    monkeypatch.setattr(networks, "apply", fail)
+    threads(2)
+    network = VDSR(depth=3)
+    init_(network)
+    with pytest.raises(MemoryError, match="a tile is too large"):
+        upscale(picture("uint8", (3,)), 2, model=network, tile=8)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("threads", "height", "width", "side"),
+    [
+        (1, 9000, 9000, 512),
+        (2, 1024, 1024, 512),
+        (2, 512, 512, 256),
+        (2, 513, 100, 512),
+        (4, 3000, 4000, 512),
+        (5, 3000, 4000, 256),  # all tiles together have no more pixels than four of 512
+        (64, 3000, 4000, 128),
+        (64, 100, 100, 128),
+    ],
+)
+def test_tiles_are_as_many_as_threads_and_no_larger_together_than_four(
+    threads, height, width, side
+):
+    assert _shared(512, threads, height, width) == side
+    assert _shared(7, threads, height, width) == 7
 
 
 def test_a_network_is_left_as_it_is(model, monkeypatch):

@@ -1,5 +1,6 @@
 """Winograd's algorithm computes the convolution, and training by it is the same training."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -70,8 +71,8 @@ def test_what_is_not_finite_stays_so():
 def test_a_network_uses_it_in_a_block_alone(monkeypatch):
     """Layers of 64 channels, and no others: not the first, the last, nor dilated ones."""
     calls = []
-    original = winograd.conv2d
-    monkeypatch.setattr(winograd, "conv2d", lambda *a: calls.append(a) or original(*a))
+    original = winograd._convolve
+    monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(a) or original(*a))
     net, x = vdsr.VDSR(depth=5), random(1, 1, 20, 22)
     model.init_(net)
     expected = net(x)
@@ -85,6 +86,23 @@ def test_a_network_uses_it_in_a_block_alone(monkeypatch):
         with winograd.used(other):
             other(x)
     assert len(calls) == 3
+
+
+def test_memory_that_is_used_again_shows_no_trace():
+    """Images of all sizes, one after the other, in threads that share a network."""
+    net = vdsr.VDSR(depth=6)
+    model.init_(net)
+    images = [random(1, 1, side, 30, seed=side) for side in (20, 31, 12, 31, 5, 26)]
+
+    def result(x):
+        with torch.no_grad():
+            return net(x)
+
+    expected = [result(x) for x in images]
+    with winograd.used(net), ThreadPoolExecutor(2) as pool:
+        for x, y, same in zip(images, [*pool.map(result, images)], expected, strict=True):
+            torch.testing.assert_close(y, same, rtol=1e-4, atol=1e-4)
+            assert torch.equal(result(x), y)
 
 
 def test_training_by_it_is_the_same_training(tmp_path, monkeypatch):
@@ -118,9 +136,10 @@ def test_training_says_whether_it_is_used(settings, arithmetic, tmp_path):
     assert trainer.arithmetic == arithmetic
 
 
-def test_several_threads_convolve_as_usual():
+def test_several_threads_train_as_usual(tmp_path):
     torch.set_num_threads(2)
-    assert not winograd.layers(vdsr.VDSR(depth=3))
+    tiny = TrainConfig(depth=3, batch_size=4, train_set="samples-train", precision="float32")
+    assert Trainer(tiny, tmp_path / "run", device="cpu").arithmetic == "float32"
 
 
 def test_training_does_without_numba(tmp_path, monkeypatch):

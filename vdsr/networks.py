@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from . import winograd
-from .evaluate import super_resolve
+from .evaluate import evaluating, ieee_float32, super_resolve
 from .machine import bf16_is_fast
 from .model import SRCNN, VDSR, receptive_field
 from .pictures import first_line
 
 # How far a network that is not of this package may see, as half the side of what is tried.
 _SIDES = 65, 129, 257
+# Pixels of a result that takes long enough for Winograd's algorithm to be loaded.
+_LARGE = 2**20
 
 
 class Ensemble(nn.Module):
@@ -86,8 +88,8 @@ def apply(model, luma):
 
 
 @contextmanager
-def fastest(model, precision):
-    """Give a network for use in a block, as fast as its device computes it.
+def fastest(model, precision, pixels):
+    """Give a network for use in a block, as fast as its device computes it, and how to use it.
 
     Parameters
     ----------
@@ -97,21 +99,43 @@ def fastest(model, precision):
     precision : {"auto", "float32"}
         Whether its middle may compute in half precision, on a GPU, and in bfloat16, on a CPU
         that has instructions for it.
+    pixels : int
+        Of the result.
+
+    Yields
+    ------
+    torch.nn.Module
+    int
+        How many threads of this process should use it at a time.
     """
     if type(model) is not VDSR or {weight.dtype for weight in model.parameters()} != {
         torch.float32
     }:
-        yield model
+        yield model, 1
         return
     model = _copy(model)
     device = next(model.parameters()).device
     kind = device.type
     if precision == "auto" and (kind == "cuda" or bf16_is_fast(device)):
         with torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16):
-            yield model
+            yield model, 1
+    elif pixels >= _LARGE and winograd.layers(model):
+        # The contexts change what all threads share, so that one must enter them for all.
+        with winograd.used(model), _one_thread() as threads, ieee_float32(), evaluating(model):
+            yield model, threads
     else:
-        with winograd.used(model):
-            yield model
+        yield model, 1
+
+
+@contextmanager
+def _one_thread():
+    """Let torch compute in one thread in a block, and give the number that it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _copy(model):

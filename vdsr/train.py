@@ -93,7 +93,8 @@ class Trainer:
         plain = self.device.type == "cuda" and not self.bf16
         layout = torch.contiguous_format if plain else torch.channels_last
         self.model.to(self.device, memory_format=layout)
-        self.winograd = not self.bf16 and bool(winograd.layers(self.model))
+        alone = torch.get_num_threads() == 1
+        self.winograd = alone and not self.bf16 and bool(winograd.layers(self.model))
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(config, self.model)
 

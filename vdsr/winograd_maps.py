@@ -8,7 +8,7 @@ from numba import njit
 from .winograd import WIDTH
 
 # Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
-_compiled = partial(njit, cache=True, fastmath={"contract"})
+_compiled = partial(njit, cache=True, nogil=True, fastmath={"contract"})
 
 
 # The maps of one row or column, at i with a stride of s in its flat array, for all channels.
