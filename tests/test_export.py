@@ -15,7 +15,6 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).parents[1]
-RNG = np.random.default_rng(0)
 NETWORKS = {
     "shipped": load_pretrained,
     "dilated": lambda: VDSR(depth=4, width=8, dilation=3),
@@ -40,7 +39,7 @@ def test_onnx_runtime_agrees_with_pytorch_at_any_size(tmp_path, name):
             torch.nn.init.normal_(conv.bias, std=0.1)  # or a lost bias would not be seen
     export_onnx(tmp_path / "network.onnx", model=model)
     for shape in [(1, 1, 48, 64), (1, 1, 37, 5), (3, 1, 9, 21)]:
-        ilr = RNG.random(shape, dtype=np.float32)
+        ilr = np.random.default_rng(0).random(shape, dtype=np.float32)
         with torch.inference_mode():
             wanted = model(torch.from_numpy(ilr)).numpy()
         assert np.abs(wanted - ilr).max() > 1e-2  # the network does something

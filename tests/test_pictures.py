@@ -28,7 +28,6 @@ from vdsr.pictures import LossWarning, load, read
 from vdsr.upscale import upscale_file
 
 ROOT = Path(__file__).parents[1]
-RNG = np.random.default_rng(0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6" '
@@ -46,8 +45,9 @@ def silent():
     return model
 
 
-def noise(channels=(3,), bits=8, size=(23, 31)):
-    return RNG.integers(0, 2**bits, (*size, *channels)).astype(f"uint{bits}")
+def noise(channels=(3,), bits=8, size=(23, 31), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2**bits, (*size, *channels)).astype(f"uint{bits}")
 
 
 def exif(orientation=1):
@@ -86,7 +86,7 @@ def samples():
     rgb, rgba, grey = noise(size=(6, 7)), noise((4,), size=(6, 7)), noise((), size=(6, 7))
 
     def several(kind, **options):
-        first, *others = (Image.fromarray(noise(size=(6, 7))) for _ in range(3))
+        first, *others = (Image.fromarray(noise(size=(6, 7), seed=i)) for i in range(3))
         return encoded(first, kind, save_all=True, append_images=others, **options)
 
     data = {"exif": exif(6), "icc_profile": PROFILE, "xmp": XMP}

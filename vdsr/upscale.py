@@ -215,13 +215,13 @@ def enlarge(image, scale, model, tile, progress, threads=1):
     tile = _shared(tile, threads, height, width)
     halo = networks.halo(model) if max(height, width) > tile else 0
     top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
-    planes, alpha = _filled(planes, top)
+    shown, alpha = _filled(planes, top)
 
     def work(y, x):
         # The surroundings that the network sees are computed with a tile, and then cut off.
         y0, x0 = max(y - halo, 0), max(x - halo, 0)
         some = rows[y0 : y + tile + halo], columns[x0 : x + tile + halo]
-        seen = window(planes, *some) / top
+        seen = window(shown, *some) / top
         sr = _weighted(planes, top, seen, *some) if alpha else seen
         if planes.shape[2] < 3:
             luma = seen[..., 0] * 255
