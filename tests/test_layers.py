@@ -100,6 +100,11 @@ def test_importing_the_package_is_silent_and_loads_no_plotting_library():
     assert not {m for m in modules if m.startswith("vdsr.study")}
 
 
+def test_importing_the_package_is_quick():
+    """What takes long to load, and only some functions need, is loaded when they are called."""
+    assert not {"scipy.stats", "scipy.linalg", "scipy.ndimage", "numba"} & imported("import vdsr")
+
+
 def test_the_queue_needs_no_plotting_library():
     """Machines that only train do not have one."""
     assert not drawing(imported("import vdsr.study, vdsr.study.queue, vdsr.__main__"))

@@ -24,8 +24,8 @@ with warnings.catch_warnings():  # importing vdsr is silent; in a notebook pooch
     warnings.filterwarnings("ignore", "IProgress not found")
     import pooch
 
+import skimage.color
 import skimage.data
-from skimage.color import rgb2ycbcr
 
 # Pictures inside scikit-image's own package: no download, for quick trials and tests.
 SAMPLES = {
@@ -249,7 +249,7 @@ def luma(image):
     _check_image("image", image)
     if image.ndim == 2:
         return image.astype(np.float64)
-    return rgb2ycbcr(image)[..., 0].round()
+    return skimage.color.rgb2ycbcr(image)[..., 0].round()
 
 
 @cache

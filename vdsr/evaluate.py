@@ -9,8 +9,8 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
+import skimage.metrics  # by this name: its functions load scipy.stats when they are first used
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from .checks import shown
 from .data import load_images
@@ -187,8 +187,8 @@ def similarity(hr, sr):
 
     Equal planes have a PSNR of infinity.
     """
-    ssim = structural_similarity(
+    ssim = skimage.metrics.structural_similarity(
         hr, sr, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     with np.errstate(divide="ignore"):
-        return peak_signal_noise_ratio(hr, sr, data_range=255), ssim
+        return skimage.metrics.peak_signal_noise_ratio(hr, sr, data_range=255), ssim

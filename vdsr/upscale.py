@@ -8,9 +8,9 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
+import scipy  # and skimage: their parts are loaded when they are first used
+import skimage.color
 import torch
-from scipy.ndimage import distance_transform_edt
-from skimage.color import rgb2ycbcr
 from tqdm import tqdm
 
 from . import arrays, networks, pictures
@@ -227,7 +227,7 @@ def enlarge(image, scale, model, tile, progress, threads=1):
             luma = seen[..., 0] * 255
             sr[..., 0] += (networks.apply(model, luma) - luma) / 255
         else:
-            luma = rgb2ycbcr(seen[..., :3])[..., 0]
+            luma = skimage.color.rgb2ycbcr(seen[..., :3])[..., 0]
             sr[..., :3] = with_luma(sr[..., :3], networks.apply(model, luma) - luma)
         sr = top * sr[y - y0 :, x - x0 :][:tile, :tile].clip(0, 1)
         out[y : y + tile, x : x + tile] = sr.round() if image.dtype.kind == "u" else sr
@@ -267,7 +267,9 @@ def _filled(planes, top):
         if hidden.all():
             planes[..., :-1] = 0
         else:
-            nearest = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+            nearest = scipy.ndimage.distance_transform_edt(
+                hidden, return_distances=False, return_indices=True
+            )
             planes[..., :-1] = planes[(*nearest,)][..., :-1]
     return planes, True
 
