@@ -13,7 +13,7 @@ import skimage.metrics  # by this name: its functions load scipy.stats when they
 import torch
 
 from .checks import shown
-from .data import load_images
+from .data import load_images, luma
 from .patches import as_ratio, degrade_image
 
 WINDOW = 11  # side in pixels of SSIM's (Wang et al. 2004)
@@ -100,7 +100,7 @@ def prepare(images, scale):
                 f"{border} pixels are cut off at each border, and SSIM needs {WINDOW}; leave the "
                 f"image out, or take a scale with a smaller numerator, such as 2 or 2.5 = 5/2"
             )
-    return ((name, *degrade_image(name, image, scale)) for name, image in images.items())
+    return ((name, *degrade_image(name, luma(image), scale)) for name, image in images.items())
 
 
 def score(model, pairs, scale):

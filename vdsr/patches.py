@@ -67,17 +67,18 @@ def degrade(hr, scale):
     return hr, imresize(lr, shape=hr.shape)
 
 
-def degrade_image(name, image, scale):
-    """Do as `degrade` with an image's luminance, and let errors name the image.
+def degrade_image(name, hr, scale):
+    """Do as `degrade`, and let errors name the image.
 
     Parameters
     ----------
     name : str
-    image : ndarray of uint8, (H, W) or (H, W, 3)
+    hr : ndarray, (H, W)
+        Its luminance.
     scale : float
     """
     try:
-        return degrade(luma(image), scale)
+        return degrade(hr, scale)
     except ValueError as error:
         raise ValueError(f"image {name!r}: {error}") from None
 
@@ -135,8 +136,9 @@ class Patches:
                 f"({error})"
             ) from None
         pairs = [
-            _cut(np.stack(degrade_image(name, image, scale)), size, size - overlap)
+            _cut(np.stack(degrade_image(name, hr, scale)), size, size - overlap)
             for name, image in load_images(dataset).items()
+            for hr in [luma(image)]
             for scale in ratios
         ]
         pairs = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
