@@ -192,5 +192,6 @@ def _cut(pair, size, stride):
     """Cut a (2, H, W) stack into a (2, N, size²) array of patches in [0, 1]."""
     if min(pair.shape[1:]) < size:
         return np.empty((2, 0, size * size), np.float32)
-    windows = sliding_window_view(pair, (size, size), axis=(1, 2))[:, ::stride, ::stride]
-    return (windows.reshape(2, -1, size * size) / 255).astype(np.float32)
+    pixels = (pair / 255).astype(np.float32)
+    windows = sliding_window_view(pixels, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    return windows.reshape(2, -1, size * size)
