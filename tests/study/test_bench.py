@@ -8,7 +8,7 @@ import torch
 
 from vdsr import TrainConfig, machine
 from vdsr.patches import Patches
-from vdsr.study import bench, timings
+from vdsr.study import bench, profiles, timings
 
 QUICK = ("enlarge", "enlarge-onnx", "enlarge-file", "enlarge-sizes", "step-10", "step-plain")
 
@@ -39,6 +39,32 @@ def test_what_is_timed_runs(tiny, name):
     assert measured["device"] == machine.device_name("cpu")
     assert measured["threads"] == torch.get_num_threads()
     assert measured["product"] > 0
+    [known] = [each for each in bench.ROWS if each.name == name]
+    if known.profile:
+        parts = pd.read_csv(tiny.with_name("bench_profiles.csv"))
+        assert set(parts.row) == {name}
+        assert parts.share.between(0, 1).all()
+        assert parts.share.sum() == pytest.approx(1, abs=1e-3)
+        assert f"| {known.what} | {profiles.CONVOLUTIONS} " in bench.profile_table()
+
+
+def test_operations_are_told_apart():
+    wide, last = [64, 64, 3, 3], [1, 64, 3, 3]
+    for name, shapes, part in [
+        ("aten::bmm", [], profiles.CONVOLUTIONS),
+        ("aten::mkldnn_convolution", [[2, 64, 9, 9], wide, [64]], profiles.CONVOLUTIONS),
+        ("aten::convolution_backward", [[2, 1, 9, 9], [2, 64, 9, 9], last], profiles.ENDS),
+        ("aten::threshold_backward", [], profiles.RELU),
+        ("aten::copy_", [wide, wide], profiles.REST),
+    ]:
+        assert profiles._part(name, shapes) == part
+
+
+def test_cutting_patches_is_profiled(monkeypatch):
+    monkeypatch.setattr(timings, "TRAINING_SET", ("samples-train", (2,)))
+    shares = profiles.of_patches()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(0 < share < 1 for share in shares.values())
 
 
 def test_a_ratio_is_that_of_each_turn_and_the_median_stands(tiny, monkeypatch, capsys):

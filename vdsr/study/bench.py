@@ -15,7 +15,7 @@ import torch
 
 from .. import machine
 from ..files import write_text
-from . import configs, timings
+from . import configs, profiles, timings
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Row:
         Returns the values, one a round.
     device : {"cpu", "cuda"}
         Where it can be measured.
+    profile : callable, optional
+        Returns the share of the time that each part of it takes.
     """
 
     name: str
@@ -45,10 +47,13 @@ class Row:
     unit: str
     measure: object
     device: str = "cpu"
+    profile: object = None
 
 
 def main(names=()):
-    """Measure rows, all but the longest by default, print them and keep them in results/bench.csv.
+    """Measure rows, all but the longest by default, print them and keep them.
+
+    They are in results/bench.csv, and in results/bench_profiles.csv is where the time goes.
 
     Returns
     -------
@@ -77,8 +82,14 @@ def main(names=()):
         low, middle, high = min(values), median(values), max(values)
         print(f"{row.name:16} {middle:8.3g} {row.unit} ({low:.3g} to {high:.3g}, goal {row.goal}) "
               f"{row.what} / {row.against}", flush=True)  # fmt: skip
-        keep({"row": row.name, "value": middle, "low": low, "high": high, "rounds": len(values),
-              "date": f"{date.today():%Y-%m-%d}", **here})  # fmt: skip
+        keep("bench", [{"row": row.name, "value": middle, "low": low, "high": high,
+                        "rounds": len(values), "date": f"{date.today():%Y-%m-%d}",
+                        **here}])  # fmt: skip
+        if row.profile:
+            shares = row.profile().items()
+            print(", ".join(f"{part} {share:.0%}" for part, share in shares), flush=True)
+            parts = [{"row": row.name, "part": part, "share": share} for part, share in shares]
+            keep("bench_profiles", parts)
     return 0
 
 
@@ -98,13 +109,13 @@ def conditions():
     }  # fmt: skip
 
 
-def keep(values):
-    """Put a row into results/bench.csv, in place of an earlier measurement of it."""
-    path = machine.ROOT / "results" / "bench.csv"
-    new = pd.DataFrame([values])
+def keep(name, values):
+    """Put what was measured of a row into a table in results/, in place of what is there of it."""
+    path = machine.ROOT / "results" / f"{name}.csv"
+    new = pd.DataFrame(values)
     if path.exists():
         old = pd.read_csv(path)
-        new = pd.concat([old[old.row != values["row"]], new], ignore_index=True)
+        new = pd.concat([old[~old.row.isin(new.row)], new], ignore_index=True)
     order = {row.name: i for i, row in enumerate(ROWS)}
     new = new.sort_values("row", key=lambda names: names.map(order), kind="stable")
     write_text(path, new.to_csv(index=False, float_format="%.4g"))
@@ -142,6 +153,19 @@ def machines():
     return "\n".join(lines)
 
 
+def profile_table():
+    """Return a Markdown table of where the time goes, in the rows of which that is recorded."""
+    path = machine.ROOT / "results" / "bench_profiles.csv"
+    recorded = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["row"])
+    lines = ["| what | where its time goes |", "|---|---|"]
+    for row in ROWS:
+        shares = recorded[recorded.row == row.name]
+        if len(shares):
+            parts = ", ".join(f"{part} {share:.0%}" for _, part, share in shares.to_numpy())
+            lines.append(f"| {row.what} | {parts} |")
+    return "\n".join(lines)
+
+
 def _short(value):
     return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
@@ -157,7 +181,7 @@ PLAIN = "a plain float32 loop over a DataLoader, as times"
 ROWS = (
     Row("enlarge", "enlarging a colour picture to 1 megapixel",
         "float32 in PyTorch's own layout, the same tiles", "≥ 3.0", "×",
-        timings.enlarge_against_plain),
+        timings.enlarge_against_plain, profile=profiles.of_enlarging),
     Row("enlarge-onnx", "the same", "ONNX Runtime, float32, the same cores and tiles",
         "≥ 1.5", "×", timings.enlarge_against_onnx),
     Row("enlarge-file", "enlarging a file to 12 megapixels, colour and files included", PRODUCT,
@@ -167,15 +191,15 @@ ROWS = (
     Row("memory", "peak memory of a 12-megapixel photograph ×2", "beyond picture and result",
         "≤ 1", "GiB", timings.memory),
     Row("step-20", "training step of 20 layers, 64 patches, all in", PRODUCT,
-        "≥ 0.95", "×", timings.step_against_product(20)),
-    Row("step-10", "the same of 10 layers", PRODUCT,
-        "≥ 0.90", "×", timings.step_against_product(10)),
-    Row("step-5", "the same of 5 layers", PRODUCT,
-        "≥ 0.90", "×", timings.step_against_product(5)),
+        "≥ 0.95", "×", timings.step_against_product(20), profile=profiles.of_step(20)),
+    Row("step-10", "training step of 10 layers", PRODUCT,
+        "≥ 0.90", "×", timings.step_against_product(10), profile=profiles.of_step(10)),
+    Row("step-5", "training step of 5 layers", PRODUCT,
+        "≥ 0.90", "×", timings.step_against_product(5), profile=profiles.of_step(5)),
     Row("step-plain", "training step of 20 layers", PLAIN,
         "≥ 2.3", "×", timings.plain_against_step),
     Row("patches", "cutting 291 images into 54,192 patches", "decoding the same files, as times",
-        "≤ 2", "×", timings.patches_against_decoding),
+        "≤ 2", "×", timings.patches_against_decoding, profile=profiles.of_patches),
     Row("scoring", "scoring Set14 at three scales, metrics included", "the network's own time",
         "≤ 1.3", "×", timings.scoring_against_network),
     Row("import", "`import vdsr`", "what `import torch` takes of it", "≤ 0.3", "s",

@@ -170,7 +170,8 @@ def publish(names=None):
     write_text(results / "scoreboard.md", table + "\n")
     write_text(results / "figures" / "board.svg", board_figure() + "\n")
     write_text(results / "provenance.md", provenance() + "\n")
-    write_text(results / "bench.md", f"{bench.table()}\n\n{bench.machines()}\n")
+    tables = bench.table(), bench.machines(), bench.profile_table()
+    write_text(results / "bench.md", "\n\n".join(tables) + "\n")
     write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")
     path = machine.ROOT / "README.md"
     write_text(path, readme(path.read_text(encoding="utf-8")))

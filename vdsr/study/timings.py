@@ -29,6 +29,7 @@ ROUNDS = 5
 SIDE = 512  # of the picture that is enlarged to a megapixel
 LARGE = 1536, 2048  # of the one that is enlarged to 12 megapixels
 BATCH = 64
+TRAINING_SET = "T91+BSD200", (2, 3, 4)
 OPERATIONS = 2 * sum(p.numel() for p in VDSR().parameters() if p.ndim == 4)  # a pixel of the result
 
 
@@ -240,10 +241,10 @@ def _plain_loop(patches, where, depth=20):
 
 def patches_against_decoding():
     """Return what cutting all patches takes, of what decoding their pictures does."""
-    names = "T91", "BSD200"
+    names = TRAINING_SET[0].split("+")
     paths = [path for name in names for path in data.fetch(data._files()[name])]
     cut, decode = _turns(
-        lambda: Patches("T91+BSD200", (2, 3, 4), augment=True),
+        lambda: Patches(*TRAINING_SET, augment=True),
         lambda: [imread(path) for path in paths],
         rounds=3,
     )
