@@ -58,6 +58,17 @@ function surface(canvas, { width, height }, alpha) {
   return context;
 }
 
+/**
+ * Put a new canvas in the place of one. The old one would stay with or without alpha as it began,
+ * and empty for good if it was once too large.
+ */
+function renewed(canvas) {
+  const fresh = canvas.cloneNode();
+  canvas.replaceWith(fresh);
+  canvas.width = canvas.height = 0; // frees its memory at once
+  return fresh;
+}
+
 async function read(blob, name) {
   const bitmap = await createImageBitmap(blob, { premultiplyAlpha: "none" }).catch(() => null);
   if (!bitmap) {
@@ -207,13 +218,9 @@ async function enlarge(picture, scale, signal) {
   const [width, height] = [picture.width, picture.height].map((n) => Math.ceil(n * scale));
   const result = { width, height };
   check(picture, scale, result);
+  [vdsr, bicubic] = [vdsr, bicubic].map(renewed);
   const contexts = [vdsr, bicubic].map((canvas) => surface(canvas, result, picture.kind.alpha));
   if (contexts.includes(null)) {
-    // A canvas that was too large once stays empty for good.
-    [vdsr, bicubic] = [vdsr, bicubic].map((canvas) => {
-      canvas.replaceWith((canvas = canvas.cloneNode()));
-      return canvas;
-    });
     compare.hidden = zoomer.hidden = true;
     throw new Refusal(`This browser cannot hold a picture of ${size(result)}. Choose a smaller factor.`);
   }
