@@ -73,6 +73,11 @@ def test_every_number_in_the_text_is_computed_and_every_computed_one_is_used():
     assert used == {*publish.numbers(), *book_ext.tryit_numbers(ROOT / "results" / "tryit.csv")}
 
 
+def test_the_page_of_speeds_has_those_of_the_page_try_it():
+    text = (ROOT / "book" / "performance.md").read_text()
+    assert "{{ tryit_table }}" in text and "{{ tryit_megabytes }}" in text
+
+
 def test_the_table_of_contents_leads_to_every_notebook():
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     files = [c["file"] for part in toc["parts"] for c in part["chapters"]]

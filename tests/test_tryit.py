@@ -1,5 +1,7 @@
 """The page Try it in a real browser: it enlarges pictures as the package does."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
@@ -119,6 +121,24 @@ def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
     assert np.abs(saved - wanted).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["grey.jpg", "colour.jpg", "colour.png", "colour.bmp", "grey.gif"])
+def test_grey_stored_as_colour_is_told_from_grey(tryit, tmp_path, name):
+    grey = picture("grey")[:60]
+    colour = np.dstack(3 * [grey])
+    # Otherwise nothing would be told apart: the network makes another thing of either.
+    assert np.abs(upscale(grey, 2).astype(float) - upscale(colour, 2)[..., 0]).max() > 2
+    exif = Image.Exif()
+    exif[270] = "x" * 3000  # a JPEG's first part, to be skipped
+    options = {"exif": exif, "quality": 95} if name.endswith("jpg") else {}
+    Image.fromarray(colour if "colour" in name else grey).save(tmp_path / name, **options)
+    choose(tryit, tmp_path / name)
+    end(tryit)
+    saved = save(tryit, tmp_path, f"{name[:-4]}-x2.png").astype(float)
+    wanted = upscale(tmp_path / name, 2).astype(float)
+    wanted = np.dstack(3 * [wanted]) if wanted.ndim == 2 else wanted
+    assert np.abs(saved - wanted).max() <= 1
+
+
 def test_a_gpu_gives_the_same(launch, page, tmp_path):
     browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
     # The page takes no GPU that is only imitated on the processor, and here no other is wanted.
@@ -185,6 +205,50 @@ def test_a_factor_out_of_range_begins_nothing(tryit):
         assert "dropped at" not in find(tryit, ".tryit-status").text
     find(tryit, "[data-scale='3']").click()
     assert find(tryit, "[type=number]").get_attribute("value") == "3"
+
+
+def test_the_saved_file_has_the_name_of_the_factor_it_was_made_by(tryit, tmp_path):
+    Image.fromarray(PHOTO[60:64, 200:204]).save(tmp_path / "eye.png")
+    choose(tryit, tmp_path / "eye.png")
+    end(tryit)
+    set_factor(tryit, 7)
+    assert save(tryit, tmp_path, "eye-x2.png").shape == (8, 8, 3)
+
+
+def test_a_clear_picture_after_an_opaque_one_lets_the_ground_through(tryit, tmp_path):
+    Image.new("RGB", (90, 60)).save(tmp_path / "opaque.png")
+    Image.new("RGBA", (90, 60), (200, 100, 50, 51)).save(tmp_path / "clear.png")
+    set_factor(tryit, 1)
+    for name in ("opaque.png", "clear.png"):
+        choose(tryit, tmp_path / name)
+        end(tryit)
+    view = find(tryit, ".tryit-view")
+    tryit.execute_script("arguments[0].scrollIntoView({block: 'center'})", view)
+    with Image.open(BytesIO(view.screenshot_as_png)) as shot:
+        seen = np.asarray(shot.convert("RGB")).astype(float)[4:30, 4:40]
+    over = [0.2 * np.array([200, 100, 50]) + 0.8 * ground for ground in (0xBB, 0xEE)]
+    assert np.min([np.abs(seen - c).max(2) for c in over], axis=0).max() <= 2
+
+
+def test_a_picture_too_wide_for_a_canvas_spoils_none_after_it(tryit, tmp_path):
+    Image.new("RGB", (40_000, 1)).save(tmp_path / "wide.png")
+    Image.fromarray(PHOTO[60:64, 200:204]).save(tmp_path / "eye.png")
+    choose(tryit, tmp_path / "wide.png")
+    assert end(tryit).startswith("This browser cannot hold a picture of 80000×2 pixels.")
+    assert not find(tryit, ".compare").is_displayed()
+    choose(tryit, tmp_path / "eye.png")
+    assert end(tryit).startswith("eye.png: from 4×4 pixels to 8×8 pixels")
+
+
+def test_stopped_while_it_reads_the_page_speaks_of_no_picture(tryit, tmp_path):
+    Image.fromarray(PHOTO[60:64, 200:204]).save(tmp_path / "eye.png")
+    tryit.execute_script(
+        "window.kept = createImageBitmap; window.createImageBitmap = () => new Promise(() => {})"
+    )
+    choose(tryit, tmp_path / "eye.png")
+    find(tryit, ".tryit-progress button").click()
+    tryit.execute_script("window.createImageBitmap = window.kept")
+    assert end(tryit) == "Stopped."
 
 
 def test_work_can_be_stopped_and_begun_anew(tryit, tmp_path):

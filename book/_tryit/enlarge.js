@@ -110,6 +110,25 @@ export function fillHidden(pixels, width, height) {
 }
 
 /**
+ * Whether the file of a picture without colours holds grey alone, or three channels that are alike:
+ * grey goes to the network as it is, and of three channels their luminance from 16 to 235.
+ *
+ * @param {Uint8Array} bytes - of the file
+ */
+export function hasOneChannel(bytes) {
+  if (bytes[0] === 0x89) return (bytes[25] & 2) === 0; // PNG, whose type has a bit for colour
+  if (bytes[0] === 0x42) return bytes[28] <= 8; // BMP, by its bits a pixel
+  if (bytes[0] !== 0xff) return false; // GIF and WebP have colours; a grey AVIF, rare, is not known
+  for (let i = 2; i < bytes.length; i += 2 + 256 * bytes[i + 2] + bytes[i + 3]) {
+    while (bytes[i + 1] === 0xff) i++; // between a JPEG's parts there may be any number of these
+    const part = bytes[i + 1];
+    const frame = part >= 0xc0 && part <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(part);
+    if (frame) return bytes[i + 9] === 1;
+  }
+  return false;
+}
+
+/**
  * Enlarge part of a picture by interpolation.
  *
  * @param {Uint8ClampedArray} pixels - RGBA of the source pixels that `rows` and `columns` need;

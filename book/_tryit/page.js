@@ -1,6 +1,6 @@
 // The page Try it: takes a picture, has workers enlarge it tile by tile, shows and saves the result.
 
-import { axisWeights, fillHidden } from "./enlarge.js";
+import { axisWeights, fillHidden, hasOneChannel } from "./enlarge.js";
 
 const TILE = 256; // largest side of a tile of the result, in pixels
 const HALO = 20; // how far the network sees beyond a pixel
@@ -15,7 +15,7 @@ const [bar, doing, stopper] = progress.children;
 const status = find(".tryit-status");
 const compare = find(".compare");
 const view = find(".tryit-view");
-const [vdsr, bicubic, slider] = view.children;
+let [vdsr, bicubic, slider] = view.children;
 const [zoomer, saver] = find(".tryit-after").children;
 const zoom = zoomer.firstElementChild;
 
@@ -23,6 +23,7 @@ const zoom = zoomer.firstElementChild;
 class Refusal extends Error {}
 
 let picture = null; // what is to be enlarged: name, width, height, bitmap, pixels, kind
+let shown = 0; // factor that it was last enlarged by
 let run = null; // AbortController of the work in progress
 let engine = null; // promise of workers that have loaded the network
 const files = {}; // name to promise of the bytes
@@ -57,6 +58,17 @@ function surface(canvas, { width, height }, alpha) {
   return context;
 }
 
+/**
+ * Put a new canvas in the place of one. The old one would stay with or without alpha as it began,
+ * and empty for good if it was once too large.
+ */
+function renewed(canvas) {
+  const fresh = canvas.cloneNode();
+  canvas.replaceWith(fresh);
+  canvas.width = canvas.height = 0; // frees its memory at once
+  return fresh;
+}
+
 async function read(blob, name) {
   const bitmap = await createImageBitmap(blob, { premultiplyAlpha: "none" }).catch(() => null);
   if (!bitmap) {
@@ -76,7 +88,9 @@ async function read(blob, name) {
   };
   const alpha = !every((i) => pixels[i + 3] === 255);
   if (alpha) fillHidden(pixels, width, height);
-  const grey = every((i) => pixels[i] === pixels[i + 1] && pixels[i] === pixels[i + 2]);
+  const grey =
+    every((i) => pixels[i] === pixels[i + 1] && pixels[i] === pixels[i + 2]) &&
+    hasOneChannel(new Uint8Array(await blob.arrayBuffer()));
   return { name, width, height, bitmap, pixels, kind: { grey, alpha } };
 }
 
@@ -204,12 +218,15 @@ async function enlarge(picture, scale, signal) {
   const [width, height] = [picture.width, picture.height].map((n) => Math.ceil(n * scale));
   const result = { width, height };
   check(picture, scale, result);
+  [vdsr, bicubic] = [vdsr, bicubic].map(renewed);
   const contexts = [vdsr, bicubic].map((canvas) => surface(canvas, result, picture.kind.alpha));
   if (contexts.includes(null)) {
+    compare.hidden = zoomer.hidden = true;
     throw new Refusal(`This browser cannot hold a picture of ${size(result)}. Choose a smaller factor.`);
   }
   // Until its tile is done, each part is shown as the browser itself enlarges it.
   for (const context of contexts) context.drawImage(picture.bitmap, 0, 0, width, height);
+  shown = scale;
   layOut();
 
   engine ??= startBest();
@@ -293,7 +310,7 @@ async function save() {
   if (!blob) return say("This browser could not write so large a picture.", true);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${picture.name.replace(/\.\w+$/, "")}-x${factor.value}.png`;
+  link.download = `${picture.name.replace(/\.\w+$/, "")}-x${shown}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
@@ -380,7 +397,11 @@ factor.addEventListener("change", again);
 form.addEventListener("submit", (event) => event.preventDefault());
 stopper.addEventListener("click", () => {
   cancel();
-  say("Stopped. What VDSR had not reached is shown as the browser enlarges it.");
+  say(
+    compare.hidden
+      ? "Stopped."
+      : "Stopped. What VDSR had not reached is shown as the browser enlarges it.",
+  );
 });
 saver.addEventListener("click", save);
 zoom.addEventListener("change", () => {
