@@ -136,11 +136,10 @@ class TrainConfig:
         largest = self.learning_rate * max(1.0, self.last_rate)
         last = self.rate_factor(self.total_steps(steps_per_epoch) - 1, steps_per_epoch)
         smallest = self.learning_rate * min(1.0, self.last_rate) * last
-        if (
-            largest > 1e38
-            or smallest < 1e-30
-            or not (self.theta / largest > 1e-30 and self.theta / smallest < 1e30)
-        ):
+        bounded = self.clipping == "adjustable"  # by theta over the rate
+        if largest > 1e38 or smallest < 1e-30 or self.theta / smallest > 1e30 or (
+            bounded and self.theta / largest < 1e-38
+        ):  # fmt: skip
             raise ValueError(
                 f"learning_rate must stay in the range of float32, and theta over it, too, but "
                 f"theta is {self.theta:g}, and it goes from {largest:g} to {smallest:g}; for a "
