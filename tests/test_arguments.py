@@ -138,6 +138,17 @@ def test_imresize(examples):
             assert finite.min() - span <= out.min() <= out.max() <= finite.max() + span
 
 
+@pytest.mark.parametrize("function", [
+    lambda image: imresize(image, 2), lambda image: degrade(image, 2),
+    lambda image: evaluate(None, [image], 2), lambda image: load_images({"a": image}),
+])  # fmt: skip
+def test_masks_are_not_dropped(function):
+    plain = load_images("samples-test")["chelsea"][:40, :50, 0]
+    function(np.ma.array(plain))
+    with pytest.raises((TypeError, ValueError), match=r"image\.filled\(0\)"):
+        function(np.ma.masked_less(plain, 100))
+
+
 @cases(30, 2000)
 def test_degrade(examples):
     @check(examples, hr=images, scale=scales)

@@ -48,7 +48,7 @@ def test_it_is_a_program():
         (["study", "--hours", "nan"], "must be a positive number of hours, got nan"),
         (["study", "--hours", "inf"], "must be a positive number of hours, got inf"),
         (["study", "--hours", "-1"], "must be a positive number of hours, got -1"),
-        (["study", "--hours", "two"], "argument --hours: "),
+        (["study", "--hours", "two"], "must be a positive number of hours, got two"),
         (["study", "--preset", "cpu"], "invalid choice: 'cpu'"),
         (["study", "--preset", "short"], "invalid choice: 'short'"),  # can only be shown
         (["study", "--seeds", "0"], "argument --seeds: invalid choice: 0"),
@@ -145,7 +145,7 @@ def test_ledger_that_is_damaged_is_named(elsewhere, capsys):
     (elsewhere / "results").mkdir()
     (elsewhere / "results" / "runs.csv").write_text("run,preset\n")
     assert cli.main(["ledger", "--check"]) == 1
-    assert "runs.csv, line 1: the columns are not run, preset" in capsys.readouterr().out
+    assert "runs.csv, line 1: column 3 must be 'architecture', got None" in capsys.readouterr().out
     assert cli.main(["study", "noise", "--preset", "smoke", "--list"]) == 1  # in one line, too
     assert "git checkout" in capsys.readouterr().err
 

@@ -1,8 +1,11 @@
+import re
 from dataclasses import fields, replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vdsr import TrainConfig, config
 from vdsr.config import RECIPE, run_id, settings_of
@@ -135,12 +138,52 @@ def test_fractions_of_whole_numbers_are_refused(field):
         ("train_set", None), ("train_set", 91), ("eval_sets", "Set5"), ("eval_sets", (5,)),
         ("scales", 3), ("scales", ()), ("scales", (0.5,)), ("scales", "234"), ("eval_scales", (0,)),
         ("eval_steps", (0,)), ("eval_steps", (1.5,)), ("eval_epochs", -1),
-        ("overlap", 41), ("steps", 10), ("decay_epochs", None),
+        ("overlap", 41), ("steps", 10), ("decay_epochs", None), ("width", 10_000),
+        ("scales", b"x"), ("scales", {2, 3}), ("scales", {2: 3}), ("scales", np.array(2)),
+        ("eval_steps", b"x"), ("eval_sets", {"Set5"}), ("init", np.array(["fan_in"] * 2)),
     ],
 )  # fmt: skip
 def test_bad_values_name_the_field(field, value):
     with pytest.raises(ValueError, match=f"^{field} must be"):
         TrainConfig(**{field: value})
+
+
+WORDS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+    st.binary(max_size=3), st.fractions(), st.floats(1, 9), st.integers(0, 99),
+    st.sampled_from(["constant", "cosine", "sgd", "adam", "muon", "none", "norm", "T91+BSD200"]),
+    st.lists(st.integers(-1, 9) | st.floats() | st.text(max_size=3), max_size=3),
+    st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
+    st.sampled_from([{2}, {2: 3}, len, 10**400, np.zeros(1000), np.array(2), np.float32(3)]),
+)  # fmt: skip
+SETTINGS = st.dictionaries(st.sampled_from([f.name for f in fields(TrainConfig)]), WORDS)
+
+
+@pytest.mark.parametrize("examples", [150, pytest.param(3000, marks=pytest.mark.slow)])
+def test_any_settings_are_a_config_or_are_refused_by_name(examples):
+    @settings(max_examples=examples)
+    @given(SETTINGS)
+    def check(chosen):
+        try:
+            made = TrainConfig(**chosen)
+        except ValueError as error:
+            message = str(error)
+            assert re.match(r"\w+ must", message)
+            assert message.partition(" ")[0] in OTHERS.keys() | SCORING.keys()
+            assert len(message.splitlines()) == 1
+            assert len(message) < 400
+        else:
+            assert TrainConfig(**settings_of(made)) == made
+            assert len(made.label) < 60
+            assert hash(made) == hash(replace(made))
+
+    check()
+
+
+@pytest.mark.parametrize("value", [None, {}, "T91", TrainConfig])
+def test_what_is_no_config_has_no_identity(value):
+    with pytest.raises(TypeError, match=r"^config must be a vdsr\.TrainConfig, got "):
+        run_id(value)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +212,7 @@ def test_what_does_not_go_together(settings, message):
         {"learning_rate": 1e-31, "decay_epochs": 80},
         {"learning_rate": 1e-10, "theta": 1e25, "decay_epochs": 80},
         {"learning_rate": 1e38, "last_rate": 10},
+        {"theta": 1e-45},  # no step would change anything
         {"learning_rate": 1e-29, "last_rate": 0.01, "decay_epochs": None, "schedule": "constant"},
     ],
 )

@@ -328,7 +328,7 @@ def test_model_is_as_it_was():
     assert scores[0] == scores[1] == evaluate(model.eval(), [noise(30, 30)], 2).psnr[0]
     model.train()
     model[1].eval()
-    with pytest.raises(RuntimeError, match="stop"):
+    with pytest.raises(ValueError, match=r"^the model fails on a picture of .* 30, 30\): stop$"):
         evaluate(torch.nn.Sequential(model, Returns(stop)), [noise(30, 30)], 2)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
@@ -363,6 +363,13 @@ def test_models_that_do_not_fit():
         message = r"model must map \(1, 1, H, W\) to the same shape, but \(1, 1, 30, 32\) gave "
         with pytest.raises(ValueError, match=message):
             evaluate(Returns(function), images, 2)
+    for network in (torch.nn.Conv2d(3, 3, 3), torch.nn.Conv2d(1, 1, 1, device="meta")):
+        with pytest.raises(ValueError, match=r"^the model fails on a picture of shape \(1, 1, 30"):
+            evaluate(network, images, 2)
+    with pytest.raises(ValueError, match=r"model must give floating-point numbers, .* not torch"):
+        evaluate(Returns(lambda x: (255 * x).to(torch.uint8)), images, 2)
+    with pytest.raises(ValueError, match=r"model must return numbers, .* none for image 'a'"):
+        evaluate(Returns(lambda x: x / 0), images, 2)
     model = VDSR(2, 2)
     torch.nn.init.constant_(model.layers[0].weight, np.nan)
     with pytest.raises(ValueError, match=r"model must return numbers, .* none for image 'a'"):

@@ -59,9 +59,16 @@ def test_shell_writes_the_shipped_network(tmp_path):
 def test_what_cannot_be_written_is_named(tmp_path, capsys):
     with pytest.raises(TypeError, match="only a VDSR can be exported, got SRCNN"):
         export_onnx(tmp_path / "network.onnx", model=SRCNN())
+    model = VDSR(2, 2)
+    torch.nn.init.constant_(model.layers[0].weight, torch.nan)
+    with pytest.raises(ValueError, match=r"layers\.0\.weight has NaN or infinite values"):
+        export_onnx(tmp_path / "network.onnx", model=model)
+    with pytest.raises(ValueError, match="on the device 'meta'"):
+        export_onnx(tmp_path / "network.onnx", model=VDSR(2, 2).to("meta"))
     (tmp_path / "folder.onnx").mkdir()
     assert main(["export", str(tmp_path / "folder.onnx")]) == 1
-    assert "vdsr export: " in capsys.readouterr().err
+    said = f"vdsr export: {tmp_path / 'folder.onnx'} is a folder; name the file to write"
+    assert capsys.readouterr().err.startswith(said)
     assert {p.name for p in tmp_path.iterdir()} == {"folder.onnx"}
 
 

@@ -135,10 +135,25 @@ def edit(path, line, change):
 WIDTH = len(ledger.COLUMNS["runs"])
 FAULTS = {  # name of the table, line, its change, what is said
     "comma appended": ("runs", 2, lambda t: t[:-1] + ",\n", f"{WIDTH + 1} fields"),
-    "comma appended to all": ("runs", 1, lambda t: t[:-1] + ",\n", "the columns are not run, "),
+    "comma appended to all": ("runs", 1, lambda t: t[:-1] + ",\n",
+                              f"column {WIDTH + 1} must be None, got ''"),
     "comma appended to scores": ("scores", 5, lambda t: t[:-1] + ",\n", "10 fields instead of 9"),
     "field lost": ("runs", 3, lambda t: t.partition(",")[2], f"{WIDTH - 1} fields"),
-    "columns renamed": ("scores", 1, lambda t: t.replace("psnr", "db"), "the columns are not"),
+    "columns renamed": ("scores", 1, lambda t: t.replace("psnr", "db"),
+                        "column 8 must be 'psnr', got 'db'"),
+    "byte order mark": ("runs", 1, lambda t: "\ufeff" + t,
+                        r"column 1 must be 'run', got '\ufeffrun'"),
+    "semicolons": ("scores", 1, lambda t: t.replace(",", ";"), "column 1 must be 'run', got 'run;"),
+    "column moved": ("runs", 1, lambda t: t.replace("run,preset", "preset,run"),
+                     "column 1 must be 'run', got 'preset'"),
+    "space after a name": ("scores", 5, lambda t: t.replace("samples-test", "samples-test "),
+                           "dataset has spaces around it or characters that cannot be printed, "
+                           "got 'samples-test '"),
+    "space before a number": ("runs", 3, lambda t: t.replace(",20,64", ", 20,64"),
+                              "depth has spaces around it"),
+    "NUL": ("runs", 3, lambda t: t.replace("VDSR", "VD\0SR"), r"got 'VD\x00SR'"),
+    "line within a field": ("runs", 3, lambda t: t.replace("EPYC", "EP\nYC"), r"got 'AMD EP\nYC"),
+    "line of another kind": ("runs", 3, lambda t: t.replace("EPYC", "EP\u2028YC"), r"EP\u2028YC"),
     "conflict": ("runs", 3, lambda t: "<<<<<<< HEAD\n" + t, "a conflict of a merge"),
     "conflict, middle": ("scores", 4, lambda t: "=======\n" + t, "a conflict of a merge"),
     "conflict, end": ("scores", 4, lambda t: ">>>>>>> a branch\n" + t, "a conflict of a merge"),
@@ -146,13 +161,13 @@ FAULTS = {  # name of the table, line, its change, what is said
     "quote inside": ("runs", 3, lambda t: t.replace(",paper", ',"pa"per'), "expected after"),
     "blank line": ("runs", 3, lambda t: "\n" + t, f"0 fields instead of {WIDTH}"),
     "row doubled": ("runs", 4, lambda t: t + t, "a second row of run "),
-    "score doubled": ("scores", 7, lambda t: t + t, "a second row of ["),
+    "score doubled": ("scores", 7, lambda t: t + t, "a second row of "),
     "no number": ("scores", 6, lambda t: t.replace(",30,", ",high,"), "psnr must be a number"),
     "nan": ("scores", 6, lambda t: t.replace(",30,", ",nan,"), "psnr must be a number, got 'nan'"),
     "fraction": ("scores", 6, lambda t: t.replace(",6,", ",6.5,"), "step must be a whole number"),
     "half-whole": ("runs", 3, lambda t: t.replace(",80,,20,", ",80.5,,20,"),
                    "epochs must be a whole number, got '80.5'"),
-    "no truth": ("runs", 2, lambda t: t.replace(",True,", ",yes,", 1), "must be a True or False"),
+    "no truth": ("runs", 2, lambda t: t.replace(",True,", ",yes,", 1), "must be True or False"),
     "cell emptied": ("runs", 4, lambda t: t.replace(",VDSR,", ",,"), "architecture is empty"),
     "number emptied": ("runs", 4, lambda t: t.replace(",3e-05,", ",,"), "theta is empty"),
     "other bytes": ("runs", 3, lambda t: t.replace("AMD", "\udce9"), "the text is not UTF-8"),
@@ -269,6 +284,50 @@ def test_a_kill_loses_and_doubles_nothing(tables, monkeypatch, seed, writes):
     assert (len(ledger.read()[0]), len(ledger.read()[1])) == ((3, 12) if seed == 1 else (4, 16))
     assert not [*tables["runs"].parent.glob(".*.part")]
     assert not ledger._path("journal").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", "{}", '{"run": "x"}', '{"run": 5, "new": {}}',
+     '{"run": "x", "new": {"runs": "a", "scores": 1}}', "\udce9"],
+)  # fmt: skip
+def test_a_damaged_journal_is_named_and_changes_nothing(tables, text):
+    before, journal = texts(tables), ledger._path("journal")
+    journal.write_bytes(text.encode(errors="surrogateescape"))
+    what = rf"^{re.escape(str(journal))} is damaged .*; remove that file, and record the run again$"
+    with pytest.raises(DamagedLedger, match=what):
+        ledger.read()
+    [said] = ledger.check()
+    assert re.search(what, said)
+    assert texts(tables) == before
+    journal.unlink()
+    assert len(ledger.read()[0]) == 3
+
+
+ROWS = {
+    "benchmark": "bicubic,bicubic,Set5,2,baby,37.1,0.95,3e-06,abc,2.13.0,CPU\n",
+    "bench": "enlarge,1.5,1.4,1.6,5,2026-01-01,cpu,CPU,2,2,AVX2,2.13.0,float32,0.2,0,1234567890\n",
+    "bicubic": "Set5,2,33.66\n",
+    "border": "0,bicubic,30.1\n",
+}
+
+
+@pytest.mark.parametrize("name", ledger.OTHERS)
+def test_other_tables_are_held_to_their_columns(tables, tmp_path, name):
+    """A comma too many would make pandas take the first column for an index."""
+    assert [*ledger.table(name)] == [*ledger.OTHERS[name]]
+    assert ledger.table(name).empty
+    path = tmp_path / "results" / f"{name}.csv"
+    header = ",".join(ledger.OTHERS[name]) + "\n"
+    path.write_text(header + ROWS[name])
+    assert str(ledger.table(name).iloc[0, 0]) == ROWS[name].partition(",")[0]
+    assert ledger.check() == []
+    path.write_text(header + ROWS[name][:-1] + ",\n")
+    width = len(ledger.OTHERS[name])
+    with pytest.raises(DamagedLedger, match=rf"{name}\.csv, line 2: {width + 1} fields instead of"):
+        ledger.table(name)
+    [said] = ledger.check()
+    assert f"{name}.csv, line 2: " in said
 
 
 def test_a_kill_before_the_journal_goes_repeats_the_same(tables):

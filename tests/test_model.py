@@ -131,10 +131,34 @@ def test_step_operations_by_hand():
     assert not any(m._forward_hooks for m in model.modules())
 
 
-@pytest.mark.parametrize("sizes", [{"depth": 1}, {"width": 0}, {"dilation": 0}])
-def test_impossible_sizes(sizes):
-    with pytest.raises(ValueError, match="depth >= 2, width >= 1 and dilation >= 1"):
-        VDSR(**sizes)
+@pytest.mark.parametrize("value", [1, 0, -1, 2.5, float("nan"), "3", None, True, [3], VDSR])
+@pytest.mark.parametrize("name", ["depth", "width", "dilation"])
+def test_impossible_sizes(name, value):
+    if name != "depth" and value == 1:
+        value = 0
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must be a whole number"):
+        VDSR(**{"depth": 3, "width": 2, name: value})
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+@pytest.mark.parametrize("name", ["residual", "bias"])
+def test_impossible_choices(name, value):
+    with pytest.raises(TypeError, match=f"^{name} must be True or False, got {value!r}"):
+        VDSR(3, 2, **{name: value})
+
+
+@pytest.mark.parametrize("middle", [0, 2, -1, 1.5, "5", None, True])
+def test_impossible_filters_of_srcnn(middle):
+    with pytest.raises((TypeError, ValueError), match=f"^middle must be an odd.*, got {middle!r}"):
+        SRCNN(middle)
+
+
+@pytest.mark.parametrize("depth", [1, 0, -5, 2.5, "20", None, True, VDSR, {}])
+def test_impossible_depths_of_a_receptive_field(depth):
+    with pytest.raises((TypeError, ValueError), match=r"^model_or_depth must be a network, or a"):
+        receptive_field(depth)
+    with pytest.raises(ValueError, match=r"^dilation must be a whole number, at least 1, got 0"):
+        receptive_field(20, 0)
 
 
 def test_matconvnet_kernels_are_neither_flipped_nor_transposed(tmp_path):

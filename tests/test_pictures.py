@@ -2,11 +2,13 @@ import errno
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
+import zlib
 from contextlib import redirect_stderr
 from functools import partial
 from io import BytesIO, StringIO
@@ -21,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
-from vdsr import VDSR, deep, formats, upscale
+from vdsr import VDSR, deep, formats, load_images, upscale
 from vdsr.__main__ import main
 from vdsr.formats import FORMATS, KEPT
 from vdsr.pictures import LossWarning, load, read
@@ -419,6 +421,44 @@ def test_tags_of_a_tiff(silent, tmp_path):
     tags = load(tmp_path / "out.tif").metadata.exif
     assert tags[315] == "Keys"
     assert 270 not in tags  # tifffile's description of the shape is no longer true
+
+
+def png(bits, rows, *chunks):
+    """Return a grey PNG of any depth, which Pillow does not write with a clear level."""
+
+    def chunk(name, body):
+        size, crc = len(body), zlib.crc32(name + body)
+        return struct.pack(">I", size) + name + body + struct.pack(">I", crc)
+
+    width, height = 8 * len(rows[0]) // bits, len(rows)
+    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = (b"IHDR", head), *chunks, (b"IDAT", body), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "levels"),
+    [(1, 0b01_000000, [0, 255]), (2, 0b01_10_00_11, [85, 170, 0, 255]), (4, 0x1C, [17, 204])],
+)
+def test_the_clear_level_of_a_grey_png_of_any_depth(silent, tmp_path, bits, row, levels):
+    (tmp_path / "in.png").write_bytes(png(bits, [bytes([row])], (b"tRNS", b"\0\1")))
+    clear = levels[1] if bits == 1 else levels[0]
+    wanted = [[level, 0 if level == clear else 255] for level in levels]
+    assert read(tmp_path / "in.png")[0, : len(levels)].tolist() == wanted
+    with Image.open(tmp_path / "in.png") as opened:
+        assert upscale(opened, 1, model=silent)[0, : len(levels), 1].tolist() == [
+            alpha for _, alpha in wanted
+        ]
+    with pytest.raises(ValueError, match="got one with transparency"):
+        load_images(tmp_path)
+
+
+def test_a_colour_profile_that_cannot_be_unpacked_is_named(tmp_path):
+    data = png(8, [b"abcd"], (b"iCCP", b"name\0\0no zlib stream"))
+    (tmp_path / "in.png").write_bytes(data)
+    with pytest.warns(LossWarning, match=r"in\.png has damaged colour profile, which are left out"):
+        assert read(tmp_path / "in.png").tolist() == [[*b"abcd"]]
 
 
 def test_odd_chunks_of_a_png_and_other_data_are_named(silent, tmp_path):

@@ -218,6 +218,59 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(
     assert run.record["updates"] == 6
 
 
+def changed(**settings):
+    return lambda tensors, state: (tensors, state | settings)
+
+
+def without(*names):
+    return lambda tensors, state: (
+        {name: t for name, t in tensors.items() if not name.startswith(names)},
+        {name: value for name, value in state.items() if name not in names},
+    )
+
+
+def on_tensors(change):
+    return lambda tensors, state: ({name: change(t) for name, t in tensors.items()}, state)
+
+
+MISFITS = {
+    "other step": changed(step=3), "step beyond the end": changed(step=10**9),
+    "step in words": changed(step="6"), "one step, finished": changed(step=1, finished=True),
+    "never finished": changed(finished=None), "no history": without("history"),
+    "history of something else": changed(history=[{"loss": 1}]), "no record": without("record"),
+    "no seconds": changed(seconds=None), "no tensors": without("model", "optimizer", "measures"),
+    "tensor missing": without("model.layers.2.bias"),
+    "tensor too many": lambda tensors, state: (tensors | {"model.x": torch.ones(1)}, state),
+    "other shapes": on_tensors(lambda t: t[..., :1]), "other type": on_tensors(torch.Tensor.half),
+    "not a number": on_tensors(lambda t: t * torch.nan),
+}  # fmt: skip
+UNFINISHED = {
+    "no optimiser": without("optimizer"), "no measures": without("measures"),
+    "finished": changed(finished=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "misfit"),
+    [("finished", name) for name in MISFITS]
+    + [("interrupted", name) for name in {**MISFITS, **UNFINISHED} if name != "other step"],
+)
+def test_a_checkpoint_that_does_not_fit_its_run_is_set_aside(
+    elsewhere, tiny, tmp_path, capsys, state, misfit
+):
+    """Its digest may be right, as that of a version to come is."""
+    path = tmp_path / "runs" / f"{run_id(tiny)}.safetensors"
+    expected = weights(vdsr.train(tiny))
+    if state == "interrupted":
+        with pytest.raises(OutOfTime):
+            vdsr.train(tiny, refresh=True, deadline=0)
+    save_checkpoint(path, *(MISFITS | UNFINISHED)[misfit](*load_checkpoint(path)))
+    run = vdsr.train(tiny)
+    assert torch.equal(weights(run), expected)
+    assert f"{path} is damaged: " in capsys.readouterr().err
+    assert path.with_name(path.name + ".damaged").exists()
+
+
 def test_weights_that_are_damaged_are_not_given_out(elsewhere, tiny, tmp_path, capsys):
     run = vdsr.train(tiny)
     flipped(tmp_path / "runs" / f"{run.id}.safetensors")
@@ -372,6 +425,26 @@ def test_trouble_of_what_was_begun_is_remembered(elsewhere, tiny, wild, monkeypa
     with pytest.raises(ValueError, match="not committed, and train it again with refresh=True"):
         ledger.record(run, "smoke")
     ledger.record(vdsr.train(tiny, refresh=True), "smoke")
+
+
+def test_folders_that_cannot_be_are_named_with_the_remedy(elsewhere, tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"runs cannot be kept in .*file: .*; let VDSR_RUNS_DIR name"):
+        vdsr.train(tiny)
+    assert not elsewhere
+
+
+@pytest.mark.parametrize("options", [{"refresh": "no"}, {"refresh": 0}, {"deadline": "9"}])
+def test_bad_options_of_one_training_cost_nothing(elsewhere, tiny, tmp_path, options):
+    vdsr.train(tiny)
+    [name] = options
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must be "):
+        vdsr.train(tiny, **options)
+    with pytest.raises(TypeError, match=r"^configs must be several, in a list; vdsr\.train"):
+        vdsr.train_all(tiny)
+    assert len(elsewhere) == 1
+    assert (tmp_path / "runs" / f"{run_id(tiny)}.safetensors").exists()
 
 
 def test_folder_of_checkpoints(elsewhere, tiny, tmp_path, monkeypatch):

@@ -168,6 +168,8 @@ def test_what_is_wholly_hidden_is_enlarged(model):
         (b"photo.jpg", 2, "got bytes"),
         (torch.zeros(4, 4, dtype=torch.int64), 2, "a tensor must be dense, of uint8"),
         (torch.zeros(4, 4).to_sparse(), 2, "a tensor must be dense, of uint8"),
+        (torch.zeros(4, 4, device="meta"), 2, "a tensor must have values to be read"),
+        (np.zeros((4, 4), np.uint8), 10**400, r"scale must be from 1 to 8, got 10+\.\.\.0+$"),
         (torch.zeros(40, 50, 3), 2, r"use image\.movedim\(-1, -3\) if channels come last"),
         (torch.zeros(2, 5, 4, 4), 2, r"got \(2, 5, 4, 4\)"),
         (torch.full((3, 4, 4), 255.0), 2, "divide them by 255 first"),
@@ -190,7 +192,8 @@ def test_bad_input_is_named(silent, image, scale, message):
         upscale(image, scale, model=silent)
 
 
-@pytest.mark.parametrize(("tile", "kind"), [(0, ValueError), (2.5, TypeError), ("9", TypeError)])
+@pytest.mark.parametrize(("tile", "kind"), [(0, ValueError), (2.5, TypeError), ("9", TypeError),
+                                           (True, TypeError)])  # fmt: skip
 def test_bad_tiles_are_named(silent, tile, kind):
     with pytest.raises(kind, match=f"tile must be .* got {tile!r}"):
         upscale(np.zeros((4, 4), np.uint8), 2, model=silent, tile=tile)
@@ -243,6 +246,18 @@ def test_tensors_may_need_gradients(silent):
     assert not upscale(torch.rand(3, 5, 6).requires_grad_(), 2, model=silent).requires_grad
 
 
+def test_tensors_that_are_no_plain_arrays(silent):
+    plain = torch.rand(5, 6)
+    negated = torch._neg_view(-plain)  # as the imaginary part of a conjugate is
+    assert torch.equal(upscale(negated, 2, model=silent), upscale(plain, 2, model=silent))
+    with pytest.raises(TypeError, match="a tensor must have values to be read"):
+        torch.vmap(lambda x: upscale(x, 2, model=silent))(plain[None])
+    with pytest.warns(UserWarning, match="nested tensors is in prototype"):
+        nested = torch.nested.nested_tensor([plain, plain[:3]])
+    with pytest.raises(TypeError, match=r"a tensor must be dense.*, nested"):
+        upscale(nested, 2, model=silent)
+
+
 PILLOW = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "I;16"]
 
 
@@ -283,7 +298,8 @@ def test_pillow_images_with_a_clear_colour(silent):
 
 
 @pytest.mark.parametrize("wrap", [
-    torch.jit.script, lambda m: torch.jit.trace(m.eval(), torch.rand(1, 1, 9, 9)),
+    torch.jit.script, lambda m: torch.jit.freeze(torch.jit.script(m.eval())),
+    lambda m: torch.jit.trace(m.eval(), torch.rand(1, 1, 9, 9)),
     torch.nn.Sequential, lambda m: m.double(), lambda m: torch.nn.Sequential(m.double()),
 ])  # fmt: skip
 def test_other_forms_of_a_network_give_its_result(model, wrap):
@@ -525,6 +541,9 @@ def diverged():
         (Layer(lambda x: x[..., 1:]), ValueError, r"must map \(1, 1, H, W\) to the same"),
         (Layer(lambda x: x.expand(-1, 3, -1, -1)), ValueError, r"gave \(1, 3, 8, 10\)"),
         (Layer(lambda x: (x, x)), ValueError, "gave tuple"),
+        (Layer(lambda x: (255 * x).to(torch.uint8)), ValueError, r"not torch\.uint8"),
+        (Layer(lambda x: x + 0j), ValueError, r"not torch\.complex64"),
+        (VDSR(2, 2).state_dict(), TypeError, r"^model must be a torch\.nn\.Module.*, got [^\n]+$"),
         (torch.nn.Conv2d(3, 3, 3), ValueError, r"fails on a picture of shape \(1, 1, 8, 10\)"),
         (torch.nn.Conv2d(1, 1, 1, device="meta"), ValueError, "on the device 'meta'"),
         (Fails(), ValueError, "no reason$"),
@@ -536,6 +555,25 @@ def diverged():
 def test_bad_models_are_named(model, kind, message):
     with pytest.raises(kind, match=message):
         upscale(np.zeros((4, 5), np.uint8), 2, model=model)
+
+
+def test_an_ensemble_is_of_a_network():
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module.* got None"):
+        networks.Ensemble(None)
+
+
+def test_diverged_networks_are_named_where_their_weights_cannot_be_looked_at():
+    frozen = torch.jit.freeze(torch.jit.script(diverged().eval()))
+    with pytest.raises(ValueError, match="the model gives NaN or infinite values"):
+        upscale(np.zeros((9, 9), np.uint8), 4, model=frozen, tile=16)
+
+
+def test_what_somebody_has_put_into_a_network_is_seen(model):
+    """Its convolutions alone do not tell how far it sees."""
+    copy = deepcopy(model)
+    copy.layers.insert(1, torch.nn.AvgPool2d(9, 1, 4, count_include_pad=False))
+    assert networks.halo(model) == 3
+    assert networks.halo(copy) == 7
 
 
 def pooled(x):

@@ -82,8 +82,8 @@ def main(arguments=None):
     before = _end_cleanly()
     try:
         return _run(options)
-    except (ImportError, OSError, TypeError, ValueError, MemoryError) as error:
-        # In one line, whatever a file is called.
+    except (ImportError, OSError, TypeError, ValueError, MemoryError, RuntimeError) as error:
+        # In one line, whatever a file is called. PyTorch's word for want of memory is the last.
         print(f"vdsr {options.command}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -136,7 +136,10 @@ def _run(options):
 
 def _hours(text):
     """Return a positive number of hours."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number of hours, got {text}")
     return value

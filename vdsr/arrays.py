@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from . import pictures
+from .checks import first_line, shown
 
 _TENSORS = torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float32, torch.float64
 
@@ -73,22 +74,22 @@ def check_scale(scale):
         scale = scale.item()
     if not isinstance(scale, Real) or isinstance(scale, (bool, np.bool_)):
         raise TypeError(
-            f"scale must be a number from 1 to 8, 2.5, say, got {scale!r} of type "
+            f"scale must be a number from 1 to 8, 2.5, say, got {shown(scale)} of type "
             f"{type(scale).__name__}"
         )
     if not 1 <= scale <= 8:  # not so with NaN, either
-        raise ValueError(f"scale must be from 1 to 8, got {scale!r}")
+        raise ValueError(f"scale must be from 1 to 8, got {shown(scale)}")
     return float(scale)
 
 
 def check_tile(tile):
     """Return a tile's side as an int, or raise what `vdsr.upscale` says."""
     try:
-        side = operator.index(tile)
+        side = operator.index(None if isinstance(tile, bool) else tile)
     except TypeError:
-        raise TypeError(f"tile must be a whole number of pixels, got {tile!r}") from None
+        raise TypeError(f"tile must be a whole number of pixels, got {shown(tile)}") from None
     if side < 1:
-        raise ValueError(f"tile must be at least 1 pixel, got {tile!r}")
+        raise ValueError(f"tile must be at least 1 pixel, got {shown(tile)}")
     return side
 
 
@@ -98,7 +99,7 @@ def _as_array(image):
     try:
         array = np.asarray(image)
     except Exception as error:
-        raise TypeError(f"{_wanted(image)}: {pictures.first_line(error)}") from error
+        raise TypeError(f"{_wanted(image)}: {first_line(error)}") from error
     if array.dtype.kind not in "biufc":
         raise TypeError(_wanted(image))
     # Three or four rows of pixels with channels last look the same as channels first.
@@ -127,10 +128,10 @@ def _cast(image):
 
 def _unpack_tensor(tensor):
     """Do what `unpack` does for a tensor (H, W), (C, H, W) or (N, C, H, W)."""
-    if tensor.dtype not in _TENSORS or tensor.layout is not torch.strided:
+    if tensor.dtype not in _TENSORS or tensor.layout is not torch.strided or tensor.is_nested:
         raise TypeError(
             f"a tensor must be dense, of uint8, uint16 or float in [0, 1], got {tensor.dtype}, "
-            f"{tensor.layout}"
+            f"{tensor.layout}{', nested' if tensor.is_nested else ''}"
         )
     channels = tensor.shape[-3] if tensor.ndim > 2 else 1
     if tensor.ndim not in (2, 3, 4) or not 1 <= channels <= 4 or tensor.numel() == 0:
@@ -140,10 +141,11 @@ def _unpack_tensor(tensor):
             f"a tensor must be (H, W), (1 to 4, H, W) or (N, 1 to 4, H, W), "
             f"got {tuple(tensor.shape)}{remedy}"
         )
-    plain = tensor.detach().cpu()
-    if plain.dtype == torch.bfloat16:  # which NumPy lacks
-        plain = plain.float()
-    arrays = plain.numpy()
+    try:
+        plain = tensor.detach().cpu().resolve_neg()
+        arrays = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    except RuntimeError as error:  # on the device "meta", say, or inside torch.vmap
+        raise TypeError(f"a tensor must have values to be read: {first_line(error)}") from error
     if arrays.ndim > 2:
         arrays = np.moveaxis(arrays, -3, -1)
     several = tensor.ndim == 4

@@ -12,7 +12,13 @@ def shown(value):
     """Return a value as a message shows it: in short, and an array by its type and shape."""
     if getattr(value, "shape", ()) and hasattr(value, "dtype"):
         return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
-    return reprlib.repr(value)
+    return " ".join(reprlib.repr(value).split())
+
+
+def first_line(error):
+    """Return an error's message, or its kind, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def real(name, value, must, allowed):
@@ -81,6 +87,11 @@ def numbers(name, value, must):
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # torch's word for what needs a gradient
         array = np.asarray(None)
+    if np.ma.is_masked(value):
+        raise TypeError(
+            f"{name} must be {must}, got a masked array, whose mask would be lost; fill it first: "
+            f"image.filled(0)"
+        )
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be {must}, got {shown(value)}")
     return array

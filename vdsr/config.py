@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from math import cos, pi
 from numbers import Real
@@ -123,6 +124,11 @@ class TrainConfig:
                 f"patch_size must be at least {field} for {self.architecture}, "
                 f"which trains without padding, got {self.patch_size!r}"
             )
+        if self.architecture == "VDSR" and 9 * self.width**2 * (self.depth - 2) > 10**9:
+            raise ValueError(
+                f"width must be smaller for a depth of {self.depth}, got {self.width!r}: that "
+                f"would be more than 10**9 weights"
+            )
         self.check_rates(1 if self.epochs else self.steps)
 
     def check_rates(self, steps_per_epoch):
@@ -130,11 +136,14 @@ class TrainConfig:
         largest = self.learning_rate * max(1.0, self.last_rate)
         last = self.rate_factor(self.total_steps(steps_per_epoch) - 1, steps_per_epoch)
         smallest = self.learning_rate * min(1.0, self.last_rate) * last
-        if largest > 1e38 or smallest < 1e-30 or self.theta / smallest > 1e30:
+        bounded = self.clipping == "adjustable"  # by theta over the rate
+        if largest > 1e38 or smallest < 1e-30 or self.theta / smallest > 1e30 or (
+            bounded and self.theta / largest < 1e-38
+        ):  # fmt: skip
             raise ValueError(
                 f"learning_rate must stay in the range of float32, and theta over it, too, but "
-                f"it goes from {largest:g} to {smallest:g}; for a schedule of 'decay', a larger "
-                f"decay_epochs or a shorter training helps"
+                f"theta is {self.theta:g}, and it goes from {largest:g} to {smallest:g}; for a "
+                f"schedule of 'decay', a larger decay_epochs or a shorter training helps"
             )
 
     @property
@@ -179,7 +188,14 @@ def run_id(config):
 
     Fields that were added when runs had been recorded carry in ``metadata["before"]`` the value
     that those runs had, which leaves their identities as they are.
+
+    Raises
+    ------
+    TypeError
+        If it is no TrainConfig.
     """
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"config must be a vdsr.TrainConfig, got {shown(config)}")
     settings = {
         f.name: getattr(config, f.name)
         for f in fields(config)
@@ -201,29 +217,35 @@ def _checked(each, value):
     if value is None and type(None) in kinds:
         return value
     if kinds and isinstance(kinds[0], str):
-        if value not in kinds:
-            raise ValueError(f"{each.name} must be one of {kinds}, got {value!r}")
+        if not isinstance(value, str) or value not in kinds:
+            raise ValueError(f"{each.name} must be one of {kinds}, got {shown(value)}")
         return value
     if each.type is bool:
         if type(value) is not bool:
-            raise ValueError(f"{each.name} must be True or False, got {value!r}")
+            raise ValueError(f"{each.name} must be True or False, got {shown(value)}")
         return value
     if each.type is str:
         return _image_set(each.name, value)
     if kinds and Ellipsis in kinds:
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise ValueError(f"{each.name} must be a tuple, got {value!r}")
-        return tuple(_element(each.name, kinds[0], one) for one in value) or _empty(each)
+        try:  # texts are no lists, and sets and mappings have no order that is meant
+            parts = None if isinstance(value, (str, bytes, Mapping, Set)) else [*value]
+        except TypeError:
+            parts = None
+        if parts is None:
+            raise ValueError(f"{each.name} must be a tuple, got {shown(value)}")
+        return tuple(_element(each.name, kinds[0], one) for one in parts) or _empty(each)
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{each.name} must be a number, got {value!r}")
+        raise ValueError(f"{each.name} must be a number, got {shown(value)}")
     low, high = rules["low"], rules["high"]
     if not low <= value <= high or (rules.get("above") and value == low):  # nor is NaN between
         least = "above" if rules.get("above") else "at least"
-        raise ValueError(f"{each.name} must be {least} {low:g} and at most {high:g}, got {value!r}")
+        raise ValueError(
+            f"{each.name} must be {least} {low:g} and at most {high:g}, got {shown(value)}"
+        )
     if each.type is float:
         return float(value)
     if value != int(value):
-        raise ValueError(f"{each.name} must be a whole number, got {value!r}")
+        raise ValueError(f"{each.name} must be a whole number, got {shown(value)}")
     return int(value)
 
 
@@ -232,9 +254,9 @@ def _element(name, kind, value):
     if kind is str:
         return _image_set(name, value)
     if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value <= 10**9:
-        raise ValueError(f"{name} must be numbers from 1 to 1e+09, got {value!r}")
+        raise ValueError(f"{name} must be numbers from 1 to 1e+09, got {shown(value)}")
     if kind is int and value != int(value):
-        raise ValueError(f"{name} must be whole numbers, got {value!r}")
+        raise ValueError(f"{name} must be whole numbers, got {shown(value)}")
     return int(value) if value == int(value) else float(value)
 
 

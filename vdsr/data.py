@@ -342,6 +342,8 @@ def _check_image(name, image):
             "np.asarray makes an array of a tensor, and of a Pillow image once it is "
             "image.convert('RGB'); a path goes to skimage.io.imread first"
         )
+    elif np.ma.is_masked(image):
+        remedy = "image.filled(0) has no mask, which would be lost"
     elif image.dtype.kind == "f":
         remedy = "(255 * image).round().astype(np.uint8) makes it so, if white is 1"
     elif image.dtype == bool:

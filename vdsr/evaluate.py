@@ -12,7 +12,7 @@ import pandas as pd
 import skimage.metrics  # by this name: its functions load scipy.stats when they are first used
 import torch
 
-from .checks import shown
+from .checks import first_line, shown
 from .data import load_images, luma
 from .patches import as_ratio, degrade_image
 
@@ -51,7 +51,8 @@ def evaluate(model, dataset, scale):
         If an argument is of another type.
     ValueError
         If an image set is unknown, an image of another kind or too small for the scale and
-        for SSIM, the scale below 1, or the model's output of another shape or not a number.
+        for SSIM, the scale below 1, or the model fails, or its output is of another shape or
+        not finite.
     OSError
         If a file cannot be read, or neither found nor downloaded.
     """
@@ -112,6 +113,7 @@ def score(model, pairs, scale):
         start = perf_counter()
         sr = ilr if model is None else super_resolve(model, ilr)
         rows.append({"image": name, "scale": scale, "seconds": perf_counter() - start})
+        sr = np.where(np.isinf(sr), np.nan, sr)  # which would pass for white
         planes.append((hr[shave, shave], sr.round().clip(0, 255)[shave, shave]))
     with ThreadPoolExecutor() as pool:  # after the timing, which it would disturb
         scores = pool.map(lambda pair: similarity(*pair), planes)
@@ -130,8 +132,25 @@ def super_resolve(model, ilr):
     Raises
     ------
     ValueError
-        If the output is not as large as the input.
+        If the model fails, or its output is no floating-point tensor as large as the input.
+    MemoryError
+        If there is not enough for a picture of this size.
     """
+    try:
+        return _apply(model, ilr)
+    except Exception as error:  # of whatever the network consists of
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error):
+            raise MemoryError(
+                f"the model needs more memory than there is for {ilr.shape[1]}×{ilr.shape[0]} "
+                f"pixels at once; a smaller tile or picture needs less"
+            ) from error
+        raise ValueError(
+            f"the model fails on a picture of shape (1, 1, {ilr.shape[0]}, {ilr.shape[1]}): "
+            f"{first_line(error)}"
+        ) from error
+
+
+def _apply(model, ilr):
     state = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     dtype = state.dtype if state.is_floating_point() else torch.float32
     x = torch.from_numpy(ilr / 255).to(state.device, dtype)[None, None]
@@ -142,15 +161,21 @@ def super_resolve(model, ilr):
             raise ValueError(
                 f"model must map (1, 1, H, W) to the same shape, but {tuple(x.shape)} gave {got}"
             )
+        if not y.is_floating_point():
+            raise ValueError(
+                f"model must give floating-point numbers, white being 1, not {y.dtype}"
+            )
         return y[0, 0].double().cpu().numpy() * 255
 
 
 @contextmanager
 def evaluating(model):
     """Put a model into evaluation mode, and each of its modules back into its own in the end."""
-    modes = [(module, module.training) for module in model.modules()]
+    # What torch.jit.freeze has made has no other mode.
+    modes = [(each, each.training) for each in model.modules() if hasattr(each, "training")]
     try:
-        model.eval()
+        if modes:
+            model.eval()
         yield
     finally:
         for module, training in modes:

@@ -1,9 +1,12 @@
 """The network as an ONNX file, for programs that run without PyTorch."""
 
+import os
+
 from torch import nn
 
 from .files import replacing
 from .model import VDSR
+from .networks import check
 from .upscale import load_pretrained
 
 # Old enough for every ONNX Runtime since 1.12, of 2022, in whatever language it is called.
@@ -29,6 +32,8 @@ def export_onnx(path, *, model=None):
         If the package onnx is not installed.
     TypeError
         If `model` is not a VDSR.
+    ValueError
+        If it has weights that are not finite.
     OSError
         If the file cannot be written.
     """
@@ -41,6 +46,9 @@ def export_onnx(path, *, model=None):
     model = load_pretrained() if model is None else model
     if not isinstance(model, VDSR):
         raise TypeError(f"only a VDSR can be exported, got {type(model).__name__}")
+    check(model)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder; name the file to write, network.onnx, say")
 
     nodes, weights = [], []
     last = "ilr"

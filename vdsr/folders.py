@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, ImageOps
 
+from .pictures import scale_clear_level
+
 # By suffix and by content. Pillow starts no other program for any of these formats.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -64,6 +66,7 @@ def from_pillow(image):
     wrong = _wrong(image)
     if wrong:
         return None, wrong
+    scale_clear_level(image)
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
         return None, "transparency"

@@ -1,10 +1,14 @@
-"""The ledger: two tidy tables in ``results/``, read and rewritten only when they are whole."""
+"""The ledger: two tidy tables in ``results/``, read and rewritten only when they are whole.
+
+The other tables there are read by the same rules.
+"""
 
 import csv
 import json
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import StringIO
+from itertools import zip_longest
 from typing import get_args
 
 import pandas as pd
@@ -15,12 +19,12 @@ from .config import TrainConfig
 from .files import write_text
 
 SETTINGS = [f for f in fields(TrainConfig) if not f.metadata.get("scoring")]
-_TEXT, _WHOLE, _NUMBER = "text", "whole number", "number"
+_TEXT, _WHOLE, _NUMBER, _TRUTH = "text", "a whole number", "a number", "True or False"
 
 
 def _kind(each):
     if each.type in (int, bool, float):
-        return _WHOLE if each.type is int else _NUMBER if each.type is float else "True or False"
+        return _WHOLE if each.type is int else _NUMBER if each.type is float else _TRUTH
     return _WHOLE if int in get_args(each.type) else _TEXT
 
 
@@ -35,6 +39,23 @@ COLUMNS = {
         "run": _TEXT, "step": _WHOLE, "epoch": _NUMBER, "train_loss": _NUMBER, "clipped": _NUMBER,
         "dataset": _TEXT, "scale": _NUMBER, "psnr": _NUMBER, "ssim": _NUMBER,
     },
+}  # fmt: skip
+# The tables beside the ledger: what was measured without training.
+OTHERS = {
+    "benchmark": {
+        "method": _TEXT, "run": _TEXT, "dataset": _TEXT, "scale": _NUMBER, "image": _TEXT,
+        "psnr": _NUMBER, "ssim": _NUMBER, "seconds": _NUMBER, "commit": _TEXT, "torch": _TEXT,
+        "device": _TEXT,
+    },
+    "bench": {
+        "row": _TEXT, "value": _NUMBER, "low": _NUMBER, "high": _NUMBER, "rounds": _WHOLE,
+        "date": _TEXT, "kind": _TEXT, "device": _TEXT, "cores": _WHOLE, "threads": _WHOLE,
+        "instructions": _TEXT, "torch": _TEXT, "arithmetic": _TEXT, "product": _NUMBER,
+        "others": _NUMBER, "commit": _TEXT,
+    },
+    "bench_profiles": {"row": _TEXT, "part": _TEXT, "share": _NUMBER},
+    "bicubic": {"dataset": _TEXT, "scale": _NUMBER, "psnr": _NUMBER},
+    "border": {"distance": _WHOLE, "method": _TEXT, "psnr": _NUMBER},
 }  # fmt: skip
 # What may be empty: settings that are None, and what was not measured.
 MAY_BE_EMPTY = {
@@ -98,13 +119,36 @@ def record(run, preset):
         _finish()
 
 
+def table(name):
+    """Return another table of ``results/``, checked like those of the ledger.
+
+    Parameters
+    ----------
+    name : str
+        A key of `OTHERS`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Without rows if there is no such file.
+
+    Raises
+    ------
+    DamagedLedger
+        If the table is not whole; the message names file, line and remedy.
+    """
+    return _table(name, _text(name))
+
+
 def check():
-    """Return what is wrong with the ledger, one sentence a fault; nothing if it is whole."""
-    try:
-        read()
-    except DamagedLedger as error:
-        return [str(error)]
-    return []
+    """Return what is wrong with the tables in ``results/``, one sentence a fault."""
+    faults = []
+    for reader in (read, *(partial(table, name) for name in OTHERS)):
+        try:
+            reader()
+        except DamagedLedger as error:
+            faults.append(str(error))
+    return faults
 
 
 def cell(value):
@@ -141,13 +185,21 @@ def _locked(required=False):
 
 def _finish():
     """Bring both tables to what the journal says; repeated after a kill, it does the same."""
-    journal = json.loads(_path("journal").read_text(encoding="utf-8"))
-    for name, new in journal["new"].items():
+    try:
+        journal = json.loads(_path("journal").read_text(encoding="utf-8"))
+        start = journal["run"] + ","
+        rows = {name: journal["new"][name].splitlines()[1:] for name in COLUMNS}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedLedger(
+            f"{_path('journal')} is damaged ({error}), and with it a run that was being recorded; "
+            f"remove that file, and record the run again"
+        ) from error
+    for name, new in rows.items():
         header, *lines = (
             _text(name) or _as_text(pd.DataFrame(columns=[*COLUMNS[name]]))
         ).splitlines()
-        kept = [line for line in lines if not line.startswith(journal["run"] + ",")]
-        write_text(_path(name), "\n".join([header, *kept, *new.splitlines()[1:]]) + "\n")
+        kept = [line for line in lines if not line.startswith(start)]
+        write_text(_path(name), "\n".join([header, *kept, *new]) + "\n")
     _path("journal").unlink()
 
 
@@ -174,7 +226,8 @@ def _parsed(runs_text, scores_text):
         _refuse("runs", doubled.index[0], f"a second row of run {doubled.iloc[0]}")
     key = ["run", "step", "dataset", "scale"]
     if (doubled := scores[scores.duplicated(key)]).size:
-        _refuse("scores", doubled.index[0], f"a second row of {list(doubled[key].iloc[0])}")
+        _refuse("scores", doubled.index[0],
+                f"a second row of {', '.join(map(str, doubled[key].iloc[0]))}")  # fmt: skip
     orphans = scores.run[~scores.run.isin(runs.run)]
     if orphans.size:
         _refuse("scores", orphans.index[0], f"run {orphans.iloc[0]} is not in runs.csv")
@@ -188,7 +241,7 @@ def _parsed(runs_text, scores_text):
 
 def _table(name, text):
     """Return a table of the ledger from its text, every line checked."""
-    columns = COLUMNS[name]
+    columns = (COLUMNS | OTHERS)[name]
     if text is None:
         text = ",".join(columns) + "\n"
     if not text.endswith("\n"):
@@ -196,12 +249,18 @@ def _table(name, text):
     rows = []
     try:
         for place, row in enumerate(csv.reader(StringIO(text, newline=""), strict=True)):
-            if row and row[0].startswith(("<<<<<<<", "=======", ">>>>>>>")):
+            if row and row[0].startswith(("<<<<<<<", "|||||||", "=======", ">>>>>>>")):
                 _refuse(name, place - 1, "a conflict of a merge")
-            if place == 0 and row != [*columns]:
-                _refuse(name, -1, f"the columns are not {', '.join(columns)}")
+            if place == 0:
+                for number, (wanted, got) in enumerate(zip_longest(columns, row), start=1):
+                    if got != wanted:
+                        _refuse(name, -1, f"column {number} must be {wanted!r}, got {got!r}")
             if len(row) != len(columns):
                 _refuse(name, place - 1, f"{len(row)} fields instead of {len(columns)}")
+            for column, cell in zip(columns, row, strict=True):
+                if cell != cell.strip() or not cell.isprintable():
+                    _refuse(name, place - 1, f"{column} has spaces around it or characters that "
+                            f"cannot be printed, got {cell!r}")  # fmt: skip
             rows.append(row)
     except csv.Error as error:
         _refuse(name, len(rows) - 1, str(error))
@@ -218,7 +277,7 @@ def _typed(name, values, kind):
         _refuse(name, empty.idxmax(), f"{values.name} is empty")
     if kind == _TEXT:
         return values
-    if kind == "True or False":
+    if kind == _TRUTH:
         typed = values.map({"True": True, "False": False})
         wrong = typed.isna()
         typed = typed.astype(bool) if not wrong.any() else typed
@@ -232,7 +291,7 @@ def _typed(name, values, kind):
             typed = typed.astype("float64")
     if wrong.any():
         place = wrong.idxmax()
-        _refuse(name, place, f"{values.name} must be a {kind}, got {values[place]!r}")
+        _refuse(name, place, f"{values.name} must be {kind}, got {values[place]!r}")
     return typed
 
 

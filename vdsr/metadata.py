@@ -232,7 +232,10 @@ def read(picture, head, chunks):
         except Exception:  # whatever Pillow meets in a damaged file
             data.damaged.append(KEPT.get(name, "other data"))
     for name, key in (("profile", "icc_profile"), ("xmp", "xmp"), ("comment", "comment")):
-        value = info.get(key) or b""
+        value = info.get(key, b"")
+        if value is None:  # which Pillow could not unpack
+            data.damaged.append(KEPT[name])
+        value = value or b""
         setattr(data, name, value.encode() if isinstance(value, str) else bytes(value))
     if data.comment.startswith(b"Created by OpenJPEG"):
         data.comment = b""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .checks import shown
+from .checks import shown, whole
 from .matfile import read_mat
 
 
@@ -32,15 +32,21 @@ class VDSR(nn.Module):
     bias : bool
         Whether convolutions have biases. The paper does not say; the authors' released weights
         have them, and most public code has none (664,704 weights instead of 665,921).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another type, or has a value that cannot be.
     """
 
     def __init__(self, depth=20, width=64, residual=True, dilation=1, bias=True):
         super().__init__()
-        if depth < 2 or width < 1 or dilation < 1:
-            raise ValueError(
-                f"VDSR needs depth >= 2, width >= 1 and dilation >= 1, "
-                f"got {depth}, {width} and {dilation}"
-            )
+        depth = whole("depth", depth, "a whole number, at least 2", lambda n: n >= 2)
+        width = whole("width", width, "a whole number, at least 1", lambda n: n >= 1)
+        dilation = whole("dilation", dilation, "a whole number, at least 1", lambda n: n >= 1)
+        for name, value in (("residual", residual), ("bias", bias)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {shown(value)}")
         channels = [1, *[width] * (depth - 1), 1]
         spacing = [1, *[dilation] * (depth - 2), 1]
         layers = []
@@ -75,10 +81,16 @@ class SRCNN(nn.Module):
     ----------
     middle : int
         Side of the middle filters: 1, or 5 in the later variant (Dong et al. 2016).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no odd number.
     """
 
     def __init__(self, middle=1):
         super().__init__()
+        middle = whole("middle", middle, "an odd number, 1 or 5, say", lambda n: n % 2 and n > 0)
         shapes = (1, 64, 9), (64, 32, middle), (32, 1, 5)
         self.layers = nn.ModuleList(nn.Conv2d(*shape) for shape in shapes)
 
@@ -139,7 +151,10 @@ def receptive_field(model_or_depth, dilation=1):
     Raises
     ------
     TypeError
-        For a network that TorchScript has compiled, whose convolutions cannot be looked at.
+        For a network that TorchScript has compiled, whose convolutions cannot be looked at, and
+        for what is neither a network nor a number.
+    ValueError
+        If there is no VDSR of such a depth or dilation.
     """
     if isinstance(model_or_depth, torch.jit.ScriptModule):
         raise TypeError(
@@ -147,7 +162,10 @@ def receptive_field(model_or_depth, dilation=1):
             "of TorchScript; give the network that torch.jit was given"
         )
     if not isinstance(model_or_depth, nn.Module):
-        return 2 * (2 + dilation * (model_or_depth - 2)) + 1
+        must = "a network, or a depth of at least 2"
+        depth = whole("model_or_depth", model_or_depth, must, lambda n: n >= 2)
+        dilation = whole("dilation", dilation, "a whole number, at least 1", lambda n: n >= 1)
+        return 2 * (2 + dilation * (depth - 2)) + 1
     sides = (c.dilation[0] * (c.kernel_size[0] - 1) for c in convolutions(model_or_depth))
     return 1 + sum(sides)
 

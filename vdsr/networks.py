@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from . import winograd
+from .checks import shown
 from .evaluate import evaluating, ieee_float32, super_resolve
 from .machine import bf16_is_fast
 from .model import SRCNN, VDSR, receptive_field
-from .pictures import first_line
 
 # How far a network that is not of this package may see, as half the side of what is tried.
 _SIDES = 65, 129, 257
+# What a network of this package consists of, if nobody has put anything else into it.
+_KNOWN = {VDSR, SRCNN, nn.Sequential, nn.ModuleList, nn.Conv2d, nn.ReLU}
 # Pixels of a result that takes long enough for Winograd's algorithm to be loaded.
 _LARGE = 2**20
 
@@ -29,10 +31,16 @@ class Ensemble(nn.Module):
     ----------
     model : torch.nn.Module
         Maps (N, 1, H, W) to the same shape.
+
+    Raises
+    ------
+    TypeError
+        If it is no network.
     """
 
     def __init__(self, model):
         super().__init__()
+        _check_type(model)
         self.model = model
 
     def forward(self, ilr):
@@ -45,13 +53,17 @@ class Ensemble(nn.Module):
         return total / 8
 
 
-def check(model):
-    """Raise a TypeError or a ValueError for what cannot be a network, or has no numbers in it."""
+def _check_type(model):
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model must be a torch.nn.Module, such as vdsr.load_pretrained() or the model of a "
-            f"finished run, got {model!r}"
+            f"finished run, got {shown(model)}"
         )
+
+
+def check(model):
+    """Raise a TypeError or a ValueError for what cannot be a network, or has no numbers in it."""
+    _check_type(model)
     for name, weight in [*model.named_parameters(), *model.named_buffers()]:
         if weight.is_meta:
             raise ValueError(f"the model's {name} has no values: it is on the device 'meta'")
@@ -78,7 +90,7 @@ def apply(model, luma):
     MemoryError
         If a tile is too large.
     """
-    sr = _run(model, luma)
+    sr = super_resolve(model, luma)
     if not np.isfinite(sr).all():
         raise ValueError(
             "the model gives NaN or infinite values: it diverged, or its numbers are too small a "
@@ -161,24 +173,25 @@ def halo(model):
     """
     if type(model) is Ensemble:
         return halo(model.model)
-    if type(model) in (VDSR, SRCNN):
+    if type(model) in (VDSR, SRCNN) and {type(m) for m in model.modules()} <= _KNOWN:
         return receptive_field(model) // 2
     # One input that is not a number makes all outputs so that depend on it.
     for side in _SIDES:
         luma = np.full((side, side), 127.0)
         luma[side // 2, side // 2] = np.nan
-        places = np.argwhere(~np.isfinite(_run(model, luma))) - side // 2
+        places = np.argwhere(~np.isfinite(super_resolve(model, luma))) - side // 2
         reach = int(np.abs(places).max(initial=0))
         if reach < side // 2:
             break
     else:
+        apply(model, np.full((side, side), 127.0))  # which says so if nothing is a number
         raise ValueError(
             f"the model sees farther than {side // 2} pixels, so that its result would depend on "
             f"the tiles; a tile as large as the result, tile=100_000, say, leaves it whole"
         )
     # Whether it is so, and the result the same wherever a picture is cut.
     luma = 255 * np.random.default_rng(0).random((2 * reach + 33, 2 * reach + 35))
-    whole, cut = _run(model, luma)[1:, 1:], _run(model, luma[1:, 1:])
+    whole, cut = super_resolve(model, luma)[1:, 1:], super_resolve(model, luma[1:, 1:])
     error = np.abs(whole - cut)[reach:, reach:].max()
     # Twice as far from the truth as rounding may bring it through tens of layers.
     if not error <= 100 * _epsilon(model) * max(255, np.abs(whole).max()):
@@ -193,18 +206,3 @@ def halo(model):
 def _epsilon(model):
     types = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     return max((torch.finfo(t).eps for t in types), default=torch.finfo(torch.float32).eps)
-
-
-def _run(model, luma):
-    try:
-        return super_resolve(model, luma)
-    except Exception as error:  # of whatever the network consists of
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error):
-            raise MemoryError(
-                f"the model needs more memory than there is for {luma.shape[1]}×{luma.shape[0]} "
-                f"pixels at once; a smaller tile needs less"
-            ) from error
-        raise ValueError(
-            f"the model fails on a picture of shape (1, 1, {luma.shape[0]}, {luma.shape[1]}): "
-            f"{first_line(error)}"
-        ) from error

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from . import deep
 from . import metadata as metadata_
+from .checks import first_line
 from .formats import FORMATS, READ, Unsupported
 
 # What decoders remark on damaged files would go to the terminal beside our own sentence.
@@ -90,6 +91,7 @@ def load(path):
         bits = _bits(picture, head, chunks)
         pixels = _deep(picture, path) if bits > 8 else None
         turn = picture.tag_v2.get(274) if picture.format == "TIFF" else None
+        scale_clear_level(picture)
         with _muted():
             picture.load()
         metadata = metadata_.read(picture, head, chunks)
@@ -119,6 +121,7 @@ def from_pillow(picture):
     with _damage(name), warnings.catch_warnings(), _muted():
         warnings.simplefilter("ignore")
         deeper = any("16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+        scale_clear_level(picture)
         picture.load()
         orientation = 1
         with suppress(Exception):  # damaged EXIF data
@@ -168,10 +171,14 @@ def turned(pixels, orientation):
     return np.ascontiguousarray(pixels)
 
 
-def first_line(error):
-    """Return an error's message, or its kind, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def scale_clear_level(picture):
+    """Bring the clear level of a grey PNG of 2 or 4 bits, not yet loaded, to 0 to 255.
+
+    Pillow does so with the pixels alone.
+    """
+    for *_, how in getattr(picture, "tile", ()):
+        if how in ("L;2", "L;4") and isinstance(picture.info.get("transparency"), int):
+            picture.info["transparency"] *= 255 // (2 ** int(how[-1]) - 1)
 
 
 @contextmanager

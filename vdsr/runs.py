@@ -8,6 +8,7 @@ import platform
 import sys
 import threading
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from pathlib import Path
 from time import monotonic, time
 
@@ -17,9 +18,10 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from . import ledger, machine
+from .checks import shown
 from .config import TrainConfig, run_id
-from .files import DamagedFile, load_checkpoint, replacing, save_checkpoint
-from .train import OutOfTime, Trainer, model_weights
+from .files import DamagedFile, replacing, save_checkpoint
+from .train import OutOfTime, Trainer, load_state, model_weights
 
 HISTORY = [*ledger.COLUMNS["scores"]]
 # A step uses all of a process's threads or its GPU, and settings of torch that all threads share.
@@ -110,6 +112,10 @@ def attempt(config, *, refresh=False, deadline=None):
 
     From the divergence on, the scores in its history are not a number.
     """
+    if not isinstance(refresh, bool):
+        raise ValueError(f"refresh must be true or false, got {shown(refresh)}")
+    if not isinstance(deadline, (Real, type(None))):
+        raise TypeError(f"deadline must be a number of seconds or None, got {shown(deadline)}")
     if not refresh and (run := recorded(config)) and not can_add_scores(run, config):
         return run
     return _as_run(config, _end(config, refresh, deadline))
@@ -169,9 +175,13 @@ def receive(config, suffix, data):
     path = checkpoint(run_id(config)).with_suffix(suffix)
     with replacing(path) as part:
         part.write_bytes(data)
-        _, state = load_checkpoint(part)
-        if state.get("run") != run_id(config) or not _ended(state):
-            raise DamagedFile(f"what arrived is not the end of run {run_id(config)}")
+        what = f"what arrived is not the end of run {run_id(config)}"
+        try:
+            _, state = load_state(part, run_id(config))
+        except DamagedFile as error:
+            raise DamagedFile(f"{what}: {error}") from error
+        if not _ended(state):
+            raise DamagedFile(what)
     if "diverged" not in state:
         path.with_suffix(".diverged").unlink(missing_ok=True)  # of an earlier training
     return _as_run(config, state)
@@ -190,7 +200,13 @@ def _ended(state):
 def _end(config, refresh, deadline):
     """Return the state that a run ends in, which its file holds: loaded, or trained to now."""
     path = checkpoint(run_id(config))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"runs cannot be kept in {path.parent}: {error.strerror}; let VDSR_RUNS_DIR name a "
+            f"folder of yours"
+        ) from error
     try:
         lock = FileLock(path.with_suffix(".lock")).acquire(timeout=0)
     except Timeout:
@@ -217,8 +233,11 @@ def _as_run(config, state):
 
 def _go_on(config, path, ended, deadline):
     """Train a run to its end from wherever it is; return the state that it ends in."""
-    _load(path)  # which sets aside a damaged one
-    trainer = Trainer(config, path)
+    try:
+        trainer = Trainer(config, path)
+    except DamagedFile as error:
+        _set_aside(path, error)
+        trainer = Trainer(config, path)
     if trainer.finished:
         trainer.rescore()
         return trainer.state()
@@ -261,9 +280,11 @@ def train_all(configs, *, refresh=False, missing="train"):
         For other values of `refresh` and `missing`.
     """
     if missing not in ("train", "skip"):
-        raise ValueError(f"missing must be 'train' or 'skip', got {missing!r}")
+        raise ValueError(f"missing must be 'train' or 'skip', got {shown(missing)}")
     if not isinstance(refresh, bool):
-        raise ValueError(f"refresh must be true or false, got {refresh!r}")
+        raise ValueError(f"refresh must be true or false, got {shown(refresh)}")
+    if isinstance(configs, TrainConfig):
+        raise TypeError("configs must be several, in a list; vdsr.train takes a single one")
     names = [field.name for field in fields(TrainConfig) if not field.metadata.get("scoring")]
     tables = []
     for config in configs:
@@ -318,17 +339,18 @@ def _load(path):
     A damaged file is renamed and named, and its run starts again.
     """
     try:
-        tensors, metadata = load_checkpoint(path)
-        if metadata.get("run") != path.stem:
-            raise DamagedFile(f"{path} is the checkpoint of run {metadata.get('run')}")
-        return tensors, metadata
+        return load_state(path, path.stem)
     except FileNotFoundError:
         return {}, {}
     except DamagedFile as error:
-        aside = path.with_name(path.name + ".damaged")
-        os.replace(path, aside)
-        print(f"{error}. It is now {aside.name}, and the run starts again.", file=sys.stderr)
+        _set_aside(path, error)
         return {}, {}
+
+
+def _set_aside(path, error):
+    aside = path.with_name(path.name + ".damaged")
+    os.replace(path, aside)
+    print(f"{error}. It is now {aside.name}, and the run starts again.", file=sys.stderr)
 
 
 def _provenance(trainer):

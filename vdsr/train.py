@@ -333,19 +333,59 @@ class Trainer:
         save_checkpoint(self.checkpoint, tensors, self.state())
 
     def _restore(self):
-        tensors, metadata = load_checkpoint(self.checkpoint)
-        if metadata.get("run") != self.identity:
-            raise DamagedFile(
-                f"{self.checkpoint} is the checkpoint of run {metadata.get('run')}, "
-                f"not of {self.identity}"
-            )
+        tensors, metadata = load_state(self.checkpoint, self.identity)
         self.step, self.seconds = metadata["step"], metadata["seconds"]
         self.history, self.record = metadata["history"], metadata["record"]
+        wanted = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if not self.finished:
+            wanted |= self._buffers() | {"measures": self.measures}
+        faults = sorted(wanted.keys() ^ tensors.keys()) or [
+            name
+            for name, tensor in sorted(tensors.items())
+            if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype)
+            or not tensor.isfinite().all()
+        ]
+        if not 0 <= self.step <= self.total_steps or metadata["finished"] != self.finished:
+            faults = [f"step {self.step}", *faults]
+        if faults:
+            raise DamagedFile(f"{self.checkpoint} is damaged: {faults[0]} does not fit its run")
         self.model.load_state_dict(model_weights(tensors))
         if not self.finished:
             self.measures.copy_(tensors["measures"])
             for name, buffer in self._buffers().items():
                 buffer.copy_(tensors[name])
+
+
+def load_state(path, identity):
+    """Return tensors and metadata of a run's file, as `Trainer.state` has left it.
+
+    Parameters
+    ----------
+    path : path-like
+    identity : str
+        The run's.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it cannot be opened.
+    vdsr.files.DamagedFile
+        If it is damaged, another run's, or of another form.
+    """
+    tensors, metadata = load_checkpoint(path)
+    if metadata.get("run") != identity:
+        raise DamagedFile(
+            f"{path} is the checkpoint of run {metadata.get('run')}, not of {identity}"
+        )
+    forms = {"step": int, "seconds": (int, float), "tflop": (int, float), "history": list,
+             "finished": bool, "record": dict}  # fmt: skip
+    for name, form in forms.items():
+        if not isinstance(metadata.get(name), form):
+            raise DamagedFile(f"{path} is damaged: its {name} is {metadata.get(name)!r:.60}")
+    for row in metadata["history"]:
+        if not (isinstance(row, dict) and {"step", "epoch", "dataset", "scale"} <= row.keys()):
+            raise DamagedFile(f"{path} is damaged: its history has a row {row!r:.60}")
+    return tensors, metadata
 
 
 def model_weights(tensors):

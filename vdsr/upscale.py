@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from . import arrays, networks, pictures
+from .checks import shown
 from .files import load_checkpoint
 from .imresize import axis_weights
 from .model import VDSR
@@ -157,9 +158,9 @@ def upscale_file(
 
 def _check(model, ensemble, precision):
     if not isinstance(ensemble, bool):
-        raise TypeError(f"ensemble must be True or False, got {ensemble!r}")
+        raise TypeError(f"ensemble must be True or False, got {shown(ensemble)}")
     if precision not in ("auto", "float32"):
-        raise ValueError(f"precision must be 'auto' or 'float32', got {precision!r}")
+        raise ValueError(f"precision must be 'auto' or 'float32', got {shown(precision)}")
     if model is not None:
         networks.check(model)
 

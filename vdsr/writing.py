@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from . import deep
+from .checks import first_line
 from .files import replacing
 from .formats import KEPT, by_suffix, holders
-from .pictures import first_line, warn
+from .pictures import warn
 
 
 class Writer:

@@ -211,8 +211,10 @@ def test_release_ships_the_best_by_validation(here, monkeypatch):
         ledger.record(vdsr.train(config), "smoke")
     history = runs.train_all(configs.benchmark("smoke"), missing="skip")
     best = history.groupby("run").psnr.mean().idxmax()
-    table3._write(pd.DataFrame({"run": best, "dataset": "Set5", "scale": 2, "image": ["a", "b"],
-                                "psnr": [30.0, 31.0]}).reindex(columns=table3.COLUMNS))  # fmt: skip
+    table3._write(pd.DataFrame({"method": "VDSR", "run": best, "dataset": "Set5", "scale": 2,
+                                "image": ["a", "b"], "psnr": [30.0, 31.0], "ssim": 0.9,
+                                "seconds": 1.0, "commit": "abc", "torch": "2.13.0",
+                                "device": "CPU"}))  # fmt: skip
     assert table3.release("smoke") == best
     metadata = load_checkpoint(table3.PRETRAINED)[1]
     assert (metadata["run"], metadata["preset"]) == (best, "smoke")

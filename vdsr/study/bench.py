@@ -13,7 +13,7 @@ from time import sleep
 import pandas as pd
 import torch
 
-from .. import machine
+from .. import ledger, machine
 from ..files import write_text
 from . import configs, profiles, timings
 
@@ -114,7 +114,7 @@ def keep(name, values):
     path = machine.ROOT / "results" / f"{name}.csv"
     new = pd.DataFrame(values)
     if path.exists():
-        old = pd.read_csv(path)
+        old = ledger.table(name)
         new = pd.concat([old[~old.row.isin(new.row)], new], ignore_index=True)
     order = {row.name: i for i, row in enumerate(ROWS)}
     new = new.sort_values("row", key=lambda names: names.map(order), kind="stable")
@@ -123,8 +123,7 @@ def keep(name, values):
 
 def table():
     """Return a Markdown table of all rows as they are recorded in results/bench.csv."""
-    path = machine.ROOT / "results" / "bench.csv"
-    recorded = pd.read_csv(path).set_index("row") if path.exists() else pd.DataFrame()
+    recorded = ledger.table("bench").set_index("row")
     lines = [
         "| what | against | goal | measured | rounds | cores others used |",
         "|---|---|---|---|---|---|",
@@ -142,21 +141,18 @@ def table():
 
 def machines():
     """Return a Markdown table of the machines that the recorded rows were measured on."""
-    path = machine.ROOT / "results" / "bench.csv"
     names = ["device", "cores", "threads", "instructions", "torch", "arithmetic"]
     lines = ["| device | cores | threads | instructions | torch | format | its matrix product |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
-    if path.exists():
-        for key, group in pd.read_csv(path).groupby(names, sort=False):
-            rates = f"{group['product'].min():.2f} to {group['product'].max():.2f} TFLOP/s"
-            lines.append(f"| {' | '.join(map(str, key))} | {rates} |")
+    for key, group in ledger.table("bench").groupby(names, sort=False):
+        rates = f"{group['product'].min():.2f} to {group['product'].max():.2f} TFLOP/s"
+        lines.append(f"| {' | '.join(map(str, key))} | {rates} |")
     return "\n".join(lines)
 
 
 def profile_table():
     """Return a Markdown table of where the time goes, in the rows of which that is recorded."""
-    path = machine.ROOT / "results" / "bench_profiles.csv"
-    recorded = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["row"])
+    recorded = ledger.table("bench_profiles")
     lines = ["| what | where its time goes |", "|---|---|"]
     for row in ROWS:
         shares = recorded[recorded.row == row.name]

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from .. import ledger, machine
+from .. import ledger
 from ..config import TrainConfig, run_id
 from ..evaluate import evaluate
 from ..runs import train_all
@@ -210,8 +210,7 @@ def pick(rows, **chosen):
 
 def bicubic(images, scales):
     """Return interpolation's PSNR in dB by scale, as recorded or measured now."""
-    path = machine.ROOT / "results" / "bicubic.csv"
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["dataset", "scale"])
+    known = ledger.table("bicubic")
     known = known[known.dataset == images].set_index("scale")
     return {
         scale: known.psnr[scale] if scale in known.index

@@ -76,7 +76,7 @@ def as_table2(rows):
 
 def as_field(rows):
     """Return rows with the side of the receptive field in pixels."""
-    return rows.assign(field=receptive_field(rows.depth, rows.dilation))
+    return rows.assign(field=list(map(receptive_field, rows.depth, rows.dilation)))
 
 
 def chosen_theta(evidence):

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
-from .. import machine, runs
+from .. import ledger, machine, runs
 from ..config import run_id, settings_of
 from ..data import fetch, load_images
 from ..evaluate import evaluate
@@ -23,7 +23,7 @@ PAPERS_RECIPE = "VDSR, paper's recipe"
 AUTHORS = "weights/VDSR_Official.mat"
 SETS = ("Set5", "Set14", "B100", "Urban100")
 BY = ["method", "run", "dataset", "scale"]
-COLUMNS = [*BY, "image", "psnr", "ssim", "seconds", "commit", "torch", "device"]
+COLUMNS = [*ledger.OTHERS["benchmark"]]
 
 
 def public(preset):
@@ -127,10 +127,7 @@ def _cells(preset):
 
 def recorded():
     """Return ``results/benchmark.csv``, of which ``results/README.md`` explains the columns."""
-    path = machine.ROOT / "results" / "benchmark.csv"
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(path, dtype={"commit": str})
+    return ledger.table("benchmark")
 
 
 def measure(model, dataset, scale):
@@ -161,7 +158,7 @@ def border(preset, missing):
     """
     path = machine.ROOT / "results" / "border.csv"
     if public(preset) and path.exists():
-        return pd.read_csv(path)
+        return ledger.table("border")
     images = load_images("Set5" if public(preset) else "samples-test")
     return border_profile(load_pretrained(), images, 3)
 
