@@ -307,6 +307,7 @@ def test_a_damaged_journal_is_named_and_changes_nothing(tables, text):
 ROWS = {
     "benchmark": "bicubic,bicubic,Set5,2,baby,37.1,0.95,3e-06,abc,2.13.0,CPU\n",
     "bench": "enlarge,1.5,1.4,1.6,5,2026-01-01,cpu,CPU,2,2,AVX2,2.13.0,float32,0.2,0,1234567890\n",
+    "bench_profiles": "enlarge,ReLU,0.05\n",
     "bicubic": "Set5,2,33.66\n",
     "border": "0,bicubic,30.1\n",
 }
