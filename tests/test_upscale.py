@@ -15,8 +15,9 @@ from torch.nn.utils import prune
 import vdsr
 from vdsr import SRCNN, VDSR, imresize, machine, networks, upscale
 from vdsr.evaluate import super_resolve
+from vdsr.imresize import axis_weights
 from vdsr.model import convolutions, init_
-from vdsr.upscale import _shared
+from vdsr.upscale import _shared, _span
 
 # Scripts are still given, though torch advises against them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -401,6 +402,41 @@ def test_threads_that_share_a_large_picture_leave_no_trace(number, ensemble, thr
         assert torch.get_num_threads() == number
         assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
     assert np.abs(results[0].astype(int) - results[1]).max() <= 1
+
+
+def test_files_are_shared_by_threads_too(silent, tmp_path, threads, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(networks, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(networks, "_LARGE", 1)
+    network = VDSR(depth=3)
+    init_(network)
+    seen, original = set(), networks.apply
+    monkeypatch.setattr(
+        networks, "apply", lambda *a: seen.add(threading.get_ident()) or original(*a)
+    )
+    threads(2)
+    Image.new("L", (300, 20), 9).save(tmp_path / "in.png")
+    vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=network)
+    assert threading.get_ident() not in seen
+
+
+def test_too_large_a_result_says_how_large(silent, monkeypatch):
+    empty = np.empty
+
+    def full(shape, *arguments, **options):
+        if shape == (2**15, 2**16, 3):
+            raise MemoryError
+        return empty(shape, *arguments, **options)
+
+    monkeypatch.setattr(np, "empty", full)
+    image = np.broadcast_to(np.zeros(3, np.uint16), (2**12, 2**13, 3))
+    with pytest.raises(MemoryError, match="65536×32768 pixels need 12 GiB of memory"):
+        upscale(image, 8, model=silent)
+
+
+def test_as_much_of_a_picture_is_read_as_a_part_needs():
+    matrix = axis_weights(9, 18, 2)[6:8]
+    assert _span(matrix) == slice(*np.flatnonzero(np.abs(matrix).sum(0))[[0, -1]] + (0, 1))
 
 
 def test_what_a_thread_meets_is_raised(threads, monkeypatch):
