@@ -243,8 +243,13 @@ def test_the_search_says_what_the_whole_runs_show():
     """When another of them is recorded, the page's sentence on them is written anew."""
     configs = STUDIES["search_theta"].configs("paper")
     rows = final(vdsr.train_all(configs, missing="skip"))
-    psnr = rows[rows.dataset == "BSD10"].set_index("theta").psnr
+    rows = rows[rows.dataset == "BSD10"]
+    [summed] = rows[rows.loss != "patch"].to_dict("records")
+    psnr = rows[rows.loss == "patch"].set_index("theta").psnr
     assert sorted(psnr.index) == [3e-5, 1e-4, 3e-4]
+    assert (summed["loss"], summed["theta"]) == ("sum", 3e-5)
+    assert abs(summed["psnr"] - psnr[3e-5]) < 0.05
+    assert "On BSD10 it ends within 0.05 dB of the default" in text("search_theta")
     assert min(psnr[1e-4], psnr[3e-4]) > psnr[3e-5] + 0.02
     assert abs(psnr[1e-4] - psnr[3e-4]) < 0.02
     assert (
