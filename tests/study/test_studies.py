@@ -5,6 +5,8 @@ from math import inf, nan
 
 import pandas as pd
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from vdsr.config import TrainConfig, run_id
 from vdsr.study import configs, paper, table3
@@ -17,6 +19,7 @@ from vdsr.study.studies import (
     as_table2,
     chosen_theta,
     epoch_lengths,
+    load,
 )
 
 WITHOUT_CLAIM = "search_theta", "noise", "ablation_iterations", "ablation_init"
@@ -553,3 +556,22 @@ def test_what_the_search_chose_is_the_default(evidence, row):
     """Nothing else in the project says which θ is used."""
     assert {c.theta for c in STUDIES["ablation_depth"].runs("paper")} == {TrainConfig().theta}
     assert run_id(configs.settings("paper")[0]) == run_id(configs.reference("paper")[0])
+
+
+ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    parameter=st.sampled_from(["name", "preset", "refresh", "missing"]),
+    value=ODD | st.lists(ODD, max_size=2) | st.dictionaries(st.text(), ODD, max_size=1),
+)
+def test_odd_parameters_of_a_notebook_are_refused_by_name(parameter, value):
+    """Before any work, in one short line."""
+    usual = {"name": "ablation_depth", "preset": "smoke", "refresh": False, "missing": "skip"}
+    assume(not (parameter == "refresh" and isinstance(value, bool)))
+    with pytest.raises(ValueError) as refused:
+        load(**usual | {parameter: value})
+    message = str(refused.value)
+    assert {"name": "study"}.get(parameter, parameter) in message
+    assert len(message.splitlines()) == 1

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import torch
 
+from ..checks import shown
 from ..config import TrainConfig
 
 PRESETS = {
@@ -54,8 +55,8 @@ def preset_config(preset):
     """
     if preset == "auto":
         preset = "paper" if torch.cuda.is_available() else "quick"
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of auto, {', '.join(PRESETS)}; got {preset!r}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ValueError(f"preset must be one of auto, {', '.join(PRESETS)}; got {shown(preset)}")
     return preset, PRESETS[preset]
 
 

@@ -5,6 +5,7 @@ from math import nan
 
 import pandas as pd
 
+from ..checks import shown
 from ..config import run_id
 from ..model import receptive_field
 from ..runs import train_all
@@ -38,8 +39,8 @@ def load(name, preset="auto", *, refresh=False, missing="train"):
     ValueError
         For an unknown name or preset, or other values of `refresh` and `missing`.
     """
-    if name not in STUDIES:
-        raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    if not isinstance(name, str) or name not in STUDIES:
+        raise ValueError(f"unknown study {shown(name)}; known are {', '.join(STUDIES)}")
     study = STUDIES[name]
     if preset != "short":
         preset, _ = configs.preset_config(preset)
