@@ -194,16 +194,22 @@ def another(path):
     save_checkpoint(path, tensors, metadata | {"run": "0123456789ab"})
 
 
+def left(config, state):
+    """Train to the end; return its weights, and leave the run finished, or interrupted again."""
+    expected = weights(vdsr.train(config))
+    if state == "interrupted":
+        with pytest.raises(OutOfTime):
+            vdsr.train(config, refresh=True, deadline=0)
+    return expected
+
+
 @pytest.mark.parametrize("state", ["finished", "interrupted"])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_checkpoint_is_named_and_set_aside(
     elsewhere, tiny, tmp_path, capsys, state, damage
 ):
     path = tmp_path / "runs" / f"{run_id(tiny)}.safetensors"
-    expected = weights(vdsr.train(tiny))
-    if state == "interrupted":
-        with pytest.raises(OutOfTime):
-            vdsr.train(tiny, refresh=True, deadline=0)
+    expected = left(tiny, state)
     DAMAGE[damage](path)
     damaged = path.read_bytes()
     begun = len(elsewhere)
@@ -260,10 +266,7 @@ def test_a_checkpoint_that_does_not_fit_its_run_is_set_aside(
 ):
     """Its digest may be right, as that of a version to come is."""
     path = tmp_path / "runs" / f"{run_id(tiny)}.safetensors"
-    expected = weights(vdsr.train(tiny))
-    if state == "interrupted":
-        with pytest.raises(OutOfTime):
-            vdsr.train(tiny, refresh=True, deadline=0)
+    expected = left(tiny, state)
     save_checkpoint(path, *(MISFITS | UNFINISHED)[misfit](*load_checkpoint(path)))
     run = vdsr.train(tiny)
     assert torch.equal(weights(run), expected)
