@@ -1,11 +1,11 @@
 """Convolutions by Winograd's algorithm: faster by one thread each, where a CPU has no bf16.
 
-Each 4×4 square of a 3×3 convolution's output depends on a 6×6 square of its input. By the
-definition it takes 144 products for each pair of channels, by F(4×4, 3×3) of Lavin and Gray 2016
-("Fast Algorithms for Convolutional Neural Networks") 36: with input d and kernel g, the output is
+Each 6×6 square of a 3×3 convolution's output depends on an 8×8 square of its input. By the
+definition it takes 324 products for each pair of channels, by F(6×6, 3×3) of Lavin and Gray 2016
+("Fast Algorithms for Convolutional Neural Networks") 64: with input d and kernel g, the output is
 Aᵀ[(G g Gᵀ) · (Bᵀ d B)]A, where the product in brackets is one number at a time. That of all
-squares and channels is 36 products of matrices. The result differs from the definition's by
-float32's rounding.
+squares and channels is 64 products of matrices. The result differs from the definition's by
+float32's rounding. Of squares of 4, 6 and 8, those of 6 fit the paper's patches of 41 best.
 """
 
 import threading
@@ -20,9 +20,11 @@ from torch.autograd.function import once_differentiable
 from .model import convolutions
 
 WIDTH = 64  # channels, as in the paper; a constant, so that loops over them are vectorised
-SQUARES = 256  # handled at a time, few enough for the processor's cache
-G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-KERNEL_MAP = torch.from_numpy(np.kron(G, G)).float()  # from 9 weights to 36
+SQUARES = 56  # handled at a time, few enough for the processor's cache; a constant, too
+# The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
+G = np.array([[90, 0, 0], [-20, -20, -20], [-20, 20, -20], [1, 2, 4], [1, -2, 4],
+              [64, 32, 16], [64, -32, 16], [0, 0, 90]]) / 90  # fmt: skip
+KERNEL_MAP = torch.from_numpy(np.kron(G, G)).float()  # from 9 weights to 64
 
 
 def layers(model):
@@ -90,8 +92,10 @@ def conv2d(x, weight, bias=None):
 
 
 def _arguments(x, weight, bias):
-    """Return an image (N, H, W, 64), transformed kernels (36, out, in) and a bias."""
-    kernels = (KERNEL_MAP @ weight.detach().reshape(-1, 9).T).view(36, WIDTH, WIDTH)
+    """Return an image (N, H, W, 64), transformed kernels (64, in, out) and a bias."""
+    kernels = (KERNEL_MAP @ weight.detach().permute(1, 0, 2, 3).reshape(-1, 9).T).view(
+        64, WIDTH, WIDTH
+    )
     bias = weight.new_zeros(WIDTH) if bias is None else bias
     return x.permute(0, 2, 3, 1).contiguous(), kernels, bias
 
@@ -101,10 +105,11 @@ def _convolve(x, kernels, bias, y):
     """Set y (N, 64, H, W) to the convolution, and return it."""
     from .winograd_maps import transform_input, transform_output
 
-    for rows, (v, m) in _blocks(x.shape, 1):
-        transform_input(rows.start, rows.stop, *_arrays(x, v))
-        torch.bmm(v, kernels.transpose(1, 2), out=m)
-        transform_output(rows.start, rows.stop, *_arrays(m, bias, y.permute(0, 2, 3, 1)))
+    for first, last, v, m in _blocks(x.shape):
+        transform_input(first, last, *_arrays(x, v.flatten()))
+        some = slice(last - first)
+        torch.bmm(v[:, some], kernels, out=m[:, some])
+        transform_output(first, last, *_arrays(m.flatten(), bias, y.permute(0, 2, 3, 1)))
     return y
 
 
@@ -112,41 +117,39 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.biased = bias is not None
-        x, kernels, bias = _arguments(x, weight, bias)
-        ctx.save_for_backward(x, kernels)
+        image, kernels, bias = _arguments(x, weight, bias)
+        ctx.save_for_backward(image, weight)
         # An output that is a view could not be changed in place by a ReLU.
-        return _convolve(x, kernels, bias, torch.empty_like(x.permute(0, 3, 1, 2)))
+        return _convolve(image, kernels, bias, torch.empty_like(image.permute(0, 3, 1, 2)))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        from .winograd_maps import transform_input, transform_input_back, transform_output_back
+        from .winograd_maps import transform_input, transform_output_back
 
-        x, kernels = ctx.saved_tensors
-        gradient = gradient.permute(0, 2, 3, 1).contiguous()
-        of_x, of_kernels = torch.empty_like(x), torch.zeros_like(kernels)
-        image = -(-x.shape[1] // 4)  # its pixels are the sums of neighbouring squares
-        for rows, (v, m) in _blocks(x.shape, image):
-            transform_input(rows.start, rows.stop, *_arrays(x, v))
-            transform_output_back(rows.start, rows.stop, *_arrays(gradient, m))
-            of_kernels.baddbmm_(m.transpose(1, 2), v)
-            torch.bmm(m, kernels, out=v)
-            transform_input_back(rows.start, rows.stop, *_arrays(v, of_x))
-        of_weight = (KERNEL_MAP.T @ of_kernels.view(36, -1)).T.reshape(WIDTH, WIDTH, 3, 3)
-        of_bias = gradient.sum((0, 1, 2)) if ctx.biased else None
-        return of_x.permute(0, 3, 1, 2), of_weight, of_bias
+        x, weight = ctx.saved_tensors
+        # The gradient of the input is a convolution, too: by the kernels turned by 180 degrees,
+        # from output channels to input channels.
+        turned = weight.permute(1, 0, 2, 3).flip(2, 3)
+        gradient, kernels, zero = _arguments(gradient, turned, None)
+        of_x = _convolve(gradient, kernels, zero, torch.empty_like(x.permute(0, 3, 1, 2)))
+        of_kernels = torch.zeros_like(kernels)
+        for first, last, v, m in _blocks(x.shape):
+            transform_input(first, last, *_arrays(x, v.flatten()))
+            transform_output_back(first, last, *_arrays(gradient, m.flatten()))
+            some = slice(last - first)
+            of_kernels.baddbmm_(m[:, some].transpose(1, 2), v[:, some])
+        of_weight = (KERNEL_MAP.T @ of_kernels.view(64, -1)).T.reshape(WIDTH, WIDTH, 3, 3)
+        return of_x, of_weight, gradient.sum((0, 1, 2)) if ctx.biased else None
 
 
-def _blocks(shape, unit):
-    """Yield ranges of rows of squares, whole units of them, each with room for two transforms."""
+def _blocks(shape):
+    """Yield the first and last of some squares, and room for two transforms (64, SQUARES, 64)."""
     number, height, width, _ = shape
-    high, wide = -(-height // 4), -(-width // 4)
-    step = unit * max(1, SQUARES // (unit * wide))
-    room = torch.empty(2, 36 * min(step, number * high) * wide * WIDTH)
-    for start in range(0, number * high, step):
-        stop = min(start + step, number * high)
-        size = 36 * (stop - start) * wide * WIDTH
-        yield range(start, stop), room[:, :size].view(2, 36, -1, WIDTH)
+    squares = number * -(-height // 6) * -(-width // 6)
+    v, m = torch.empty(2, 64, SQUARES, WIDTH)
+    for first in range(0, squares, SQUARES):
+        yield first, min(first + SQUARES, squares), v, m
 
 
 def _arrays(*tensors):

@@ -5,181 +5,140 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-from .winograd import WIDTH
+from .winograd import SQUARES, WIDTH
 
 # Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
 _compiled = partial(njit, cache=True, nogil=True, fastmath={"contract"})
 
+# A square lies in a flat array as 8×8 times channels. Its rows are one pixel further apart than
+# they need be, since addresses that differ by multiples of 2,048 bytes share their place in the
+# processor's cache. The transforms of all squares of a block lie in another flat array.
+COLUMN = WIDTH
+ROW = 9 * WIDTH
+SIZE = 8 * ROW
+PRODUCT = SQUARES * WIDTH
 
-# The maps of one row or column, at i with a stride of s in its flat array, for all channels.
-
-
-@_compiled(inline="always")
-def _bt(x, i, y, s):
-    """Multiply six values by Bᵀ."""
-    four, five, two = np.float32(4), np.float32(5), np.float32(2)
-    for c in range(WIDTH):
-        k = i + c
-        a, b, d, e, f, g = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s], x[k + 4 * s], x[k + 5 * s]
-        even, odd, even2, odd2 = f - four * d, e - four * b, f - d, two * (e - b)
-        y[k] = four * a - five * d + f
-        y[k + s] = even + odd
-        y[k + 2 * s] = even - odd
-        y[k + 3 * s] = even2 + odd2
-        y[k + 4 * s] = even2 - odd2
-        y[k + 5 * s] = four * b - five * e + g
+# The maps of one row or column, for all channels: from x at i with a stride of s, to y at j with a
+# stride of t. A signed index would be asked at each channel whether it counts from the end, and
+# strides that are no constants whether x and y overlap: either keeps loops from being vectorised.
+_u, _f = np.uintp, np.float32
 
 
 @_compiled(inline="always")
-def _b(x, i, y, s):
-    """Multiply six values by B."""
-    four, five, two = np.float32(4), np.float32(5), np.float32(2)
+def _bt(x, i, s, y, j, t):
+    """Multiply eight values by Bᵀ."""
     for c in range(WIDTH):
-        k = i + c
-        a, b, d, e, f, g = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s], x[k + 4 * s], x[k + 5 * s]
-        sum1, difference1, sum2, difference2 = b + d, d - b, e + f, f - e
-        y[k] = four * a
-        y[k + s] = four * (difference1 + g) + two * difference2
-        y[k + 2 * s] = -five * a - four * sum1 - sum2
-        y[k + 3 * s] = -difference1 - two * difference2 - five * g
-        y[k + 4 * s] = a + sum1 + sum2
-        y[k + 5 * s] = g
+        k, n = i + c, j + c
+        a, b, d, e = x[_u(k)], x[_u(k + s)], x[_u(k + 2 * s)], x[_u(k + 3 * s)]
+        f, g, h, m = x[_u(k + 4 * s)], x[_u(k + 5 * s)], x[_u(k + 6 * s)], x[_u(k + 7 * s)]
+        y[_u(n)] = a - h + _f(21 / 4) * (f - d)
+        y[_u(n + 7 * t)] = m - b + _f(21 / 4) * (e - g)
+        even, odd = d + h - _f(17 / 4) * f, b + g - _f(17 / 4) * e
+        y[_u(n + t)], y[_u(n + 2 * t)] = even + odd, even - odd
+        even = _f(1 / 4) * d - _f(5 / 4) * f + h
+        odd = _f(1 / 2) * b - _f(5 / 2) * e + _f(2) * g
+        y[_u(n + 3 * t)], y[_u(n + 4 * t)] = even + odd, even - odd
+        even = _f(4) * d - _f(5) * f + h
+        odd = _f(2) * b - _f(5 / 2) * e + _f(1 / 2) * g
+        y[_u(n + 5 * t)], y[_u(n + 6 * t)] = even + odd, even - odd
 
 
 @_compiled(inline="always")
-def _at(x, i, y, s):
-    """Multiply six values by Aᵀ, which gives four."""
-    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
+def _at(x, i, s, y, j, t):
+    """Multiply eight values by Aᵀ, which gives six."""
     for c in range(WIDTH):
-        k = i + c
-        a, b, d, e, f, g = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s], x[k + 4 * s], x[k + 5 * s]
-        sum1, difference1, sum2, difference2 = b + d, b - d, e + f, e - f
-        y[k] = a + sum1 + sum2
-        y[k + s] = difference1 + two * difference2
-        y[k + 2 * s] = sum1 + four * sum2
-        y[k + 3 * s] = difference1 + eight * difference2 + g
+        k, n = i + c, j + c
+        a, b, d, e = x[_u(k)], x[_u(k + s)], x[_u(k + 2 * s)], x[_u(k + 3 * s)]
+        f, g, h, m = x[_u(k + 4 * s)], x[_u(k + 5 * s)], x[_u(k + 6 * s)], x[_u(k + 7 * s)]
+        sum1, sum2, sum3 = b + d, e + f, g + h
+        difference1, difference2, difference3 = b - d, e - f, g - h
+        y[_u(n)] = a + sum1 + sum2 + sum3
+        y[_u(n + t)] = difference1 + _f(2) * difference2 + _f(1 / 2) * difference3
+        y[_u(n + 2 * t)] = sum1 + _f(4) * sum2 + _f(1 / 4) * sum3
+        y[_u(n + 3 * t)] = difference1 + _f(8) * difference2 + _f(1 / 8) * difference3
+        y[_u(n + 4 * t)] = sum1 + _f(16) * sum2 + _f(1 / 16) * sum3
+        y[_u(n + 5 * t)] = difference1 + _f(32) * difference2 + _f(1 / 32) * difference3 + m
 
 
 @_compiled(inline="always")
-def _a(x, i, y, s):
-    """Multiply four values by A, which gives six."""
-    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
+def _a(x, i, s, y, j, t):
+    """Multiply six values by A, which gives eight."""
     for c in range(WIDTH):
-        k = i + c
-        a, b, d, e = x[k], x[k + s], x[k + 2 * s], x[k + 3 * s]
-        even, odd, even2, odd2 = a + d, b + e, a + four * d, two * b + eight * e
-        y[k] = a
-        y[k + s] = even + odd
-        y[k + 2 * s] = even - odd
-        y[k + 3 * s] = even2 + odd2
-        y[k + 4 * s] = even2 - odd2
-        y[k + 5 * s] = e
+        k, n = i + c, j + c
+        a, b, d = x[_u(k)], x[_u(k + s)], x[_u(k + 2 * s)]
+        e, f, g = x[_u(k + 3 * s)], x[_u(k + 4 * s)], x[_u(k + 5 * s)]
+        y[_u(n)], y[_u(n + 7 * t)] = a, g
+        even, odd = a + d + f, b + e + g
+        y[_u(n + t)], y[_u(n + 2 * t)] = even + odd, even - odd
+        even, odd = a + _f(4) * d + _f(16) * f, _f(2) * b + _f(8) * e + _f(32) * g
+        y[_u(n + 3 * t)], y[_u(n + 4 * t)] = even + odd, even - odd
+        even = a + _f(1 / 4) * d + _f(1 / 16) * f
+        odd = _f(1 / 2) * b + _f(1 / 8) * e + _f(1 / 32) * g
+        y[_u(n + 5 * t)], y[_u(n + 6 * t)] = even + odd, even - odd
 
 
-# A square lies in a flat array as 6×6 times channels: a column's stride is SIX, a row's WIDTH.
-SIX = 6 * WIDTH
+@_compiled(inline="always")
+def _place(square, shape):
+    """Return the image of a square of the output, and the square's first row and column."""
+    _, height, width, _ = shape
+    high, wide = (height + 5) // 6, (width + 5) // 6
+    image, rest = divmod(square, high * wide)
+    return image, 6 * (rest // wide), 6 * (rest % wide)
+
+
+@_compiled(inline="always")
+def _cut(x, image, top, left, side, d):
+    """Copy a square of x (N, H, W, 64), zero outside the image."""
+    _, height, width, _ = x.shape
+    for r in range(side):
+        for q in range(side):
+            k = r * ROW + q * COLUMN
+            if 0 <= top + r < height and 0 <= left + q < width:
+                for c in range(WIDTH):
+                    d[k + c] = x[image, top + r, left + q, c]
+            else:
+                d[k : k + WIDTH] = _f(0)
 
 
 @_compiled()
 def transform_input(first, last, x, v):
-    """Set v (36, squares, 64) to Bᵀ d B of the squares of x (N, H, W, 64) in some rows."""
-    _, height, width, _ = x.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high) - 1
-        for square in range(wide):
-            left = 4 * square - 1
-            for r in range(6):
-                for q in range(6):
-                    k = (6 * r + q) * WIDTH
-                    if 0 <= top + r < height and 0 <= left + q < width:
-                        for c in range(WIDTH):
-                            d[k + c] = x[image, top + r, left + q, c]
-                    else:
-                        d[k : k + WIDTH] = np.float32(0)
-            for q in range(6):
-                _bt(d, q * WIDTH, e, SIX)
-            for r in range(6):
-                _bt(e, r * SIX, d, WIDTH)
-            place = (row - first) * wide + square
-            for k in range(36):
-                for c in range(WIDTH):
-                    v[k, place, c] = d[k * WIDTH + c]
-
-
-@_compiled()
-def transform_input_back(first, last, v, x):
-    """Set images of x to the sums of B v Bᵀ, the transpose of `transform_input`."""
-    _, height, width, _ = x.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    x[first // high : last // high] = np.float32(0)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high) - 1
-        for square in range(wide):
-            left, place = 4 * square - 1, (row - first) * wide + square
-            for k in range(36):
-                for c in range(WIDTH):
-                    d[k * WIDTH + c] = v[k, place, c]
-            for q in range(6):
-                _b(d, q * WIDTH, e, SIX)
-            for r in range(6):
-                _b(e, r * SIX, d, WIDTH)
-            for r in range(6):
-                for q in range(6):
-                    if 0 <= top + r < height and 0 <= left + q < width:
-                        k = (6 * r + q) * WIDTH
-                        for c in range(WIDTH):
-                            x[image, top + r, left + q, c] += d[k + c]
+    """Set v to Bᵀ d B of some squares d of x (N, H, W, 64)."""
+    d = np.empty(SIZE, np.float32)
+    for square in range(first, last):
+        image, top, left = _place(square, x.shape)
+        _cut(x, image, top - 1, left - 1, 8, d)
+        for q in range(8):
+            _bt(d, q * COLUMN, ROW, d, q * COLUMN, ROW)
+        for r in range(8):
+            _bt(d, r * ROW, COLUMN, v, 8 * r * PRODUCT + (square - first) * WIDTH, PRODUCT)
 
 
 @_compiled()
 def transform_output(first, last, m, bias, y):
-    """Set the squares of y (N, H, W, 64) in some rows to Aᵀ m A, plus the bias."""
+    """Set some squares of y (N, H, W, 64) to Aᵀ m A, plus the bias."""
     _, height, width, _ = y.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high)
-        for square in range(wide):
-            left, place = 4 * square, (row - first) * wide + square
-            for k in range(36):
+    d = np.empty(SIZE, np.float32)
+    for square in range(first, last):
+        image, top, left = _place(square, y.shape)
+        for r in range(8):
+            _at(m, 8 * r * PRODUCT + (square - first) * WIDTH, PRODUCT, d, r * ROW, COLUMN)
+        for q in range(6):
+            _at(d, q * COLUMN, ROW, d, q * COLUMN, ROW)
+        for r in range(min(6, height - top)):
+            for q in range(min(6, width - left)):
+                k = r * ROW + q * COLUMN
                 for c in range(WIDTH):
-                    d[k * WIDTH + c] = m[k, place, c]
-            for q in range(6):
-                _at(d, q * WIDTH, e, SIX)
-            for r in range(4):
-                _at(e, r * SIX, d, WIDTH)
-            for r in range(min(4, height - top)):
-                for q in range(min(4, width - left)):
-                    k = (6 * r + q) * WIDTH
-                    for c in range(WIDTH):
-                        y[image, top + r, left + q, c] = d[k + c] + bias[c]
+                    y[image, top + r, left + q, c] = d[k + c] + bias[c]
 
 
 @_compiled()
 def transform_output_back(first, last, y, m):
-    """Set m (36, squares, 64) to A y Aᵀ, the transpose of `transform_output`."""
-    _, height, width, _ = y.shape
-    high, wide = (height + 3) // 4, (width + 3) // 4
-    d, e = np.empty(36 * WIDTH, np.float32), np.empty(36 * WIDTH, np.float32)
-    for row in range(first, last):
-        image, top = row // high, 4 * (row % high)
-        for square in range(wide):
-            left, place = 4 * square, (row - first) * wide + square
-            for r in range(4):
-                for q in range(4):
-                    k = (6 * r + q) * WIDTH
-                    if top + r < height and left + q < width:
-                        for c in range(WIDTH):
-                            d[k + c] = y[image, top + r, left + q, c]
-                    else:
-                        d[k : k + WIDTH] = np.float32(0)
-            for q in range(4):
-                _a(d, q * WIDTH, e, SIX)
-            for r in range(6):
-                _a(e, r * SIX, d, WIDTH)
-            for k in range(36):
-                for c in range(WIDTH):
-                    m[k, place, c] = d[k * WIDTH + c]
+    """Set m to A d Aᵀ of some squares d of y (N, H, W, 64), the transpose of `transform_output`."""
+    d = np.empty(SIZE, np.float32)
+    for square in range(first, last):
+        image, top, left = _place(square, y.shape)
+        _cut(y, image, top, left, 6, d)
+        for q in range(6):
+            _a(d, q * COLUMN, ROW, d, q * COLUMN, ROW)
+        for r in range(8):
+            _a(d, r * ROW, COLUMN, m, 8 * r * PRODUCT + (square - first) * WIDTH, PRODUCT)
