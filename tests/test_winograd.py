@@ -136,10 +136,32 @@ def test_training_says_whether_it_is_used(settings, arithmetic, tmp_path):
     assert trainer.arithmetic == arithmetic
 
 
-def test_several_threads_train_as_usual(tmp_path):
-    torch.set_num_threads(2)
-    tiny = TrainConfig(depth=3, batch_size=4, train_set="samples-train", precision="float32")
-    assert Trainer(tiny, tmp_path / "run", device="cpu").arithmetic == "float32"
+def test_threads_that_share_a_batch_train_alike(tmp_path):
+    """Each has patches of its own, not all as many; torch has its threads again afterwards."""
+    config = TrainConfig(
+        depth=3, batch_size=13, epochs=None, steps=3, train_set="samples-train", scales=(2,),
+        eval_sets=(), precision="float32",
+    )  # fmt: skip
+    states, losses = [], []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        trainer = Trainer(config, tmp_path / f"{threads}", device="cpu")
+        assert trainer.arithmetic == "float32, Winograd"
+        start = torch.cat([p.detach().flatten() for p in trainer.parameters])
+        trainer.fit()
+        assert torch.get_num_threads() == threads
+        states.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
+        losses.append(trainer.measures[0, :3])
+    assert not torch.equal(*states)
+    assert (states[0] - states[1]).norm() < 1e-3 * (states[0] - start).norm()
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize(("threads", "arithmetic"), [(2, "float32, Winograd"), (3, "float32")])
+def test_a_thread_has_four_patches_at_least(threads, arithmetic, tmp_path):
+    torch.set_num_threads(threads)
+    tiny = TrainConfig(depth=3, batch_size=8, train_set="samples-train", precision="float32")
+    assert Trainer(tiny, tmp_path / "run", device="cpu").arithmetic == arithmetic
 
 
 def test_training_does_without_numba(tmp_path, monkeypatch):

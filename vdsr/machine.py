@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def device_name(device):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+@contextmanager
+def one_thread():
+    """Let torch compute in one thread in a block, and give the number that it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def bf16_is_fast(device):

@@ -10,7 +10,7 @@ from torch import nn
 from . import winograd
 from .checks import shown
 from .evaluate import evaluating, ieee_float32, super_resolve
-from .machine import bf16_is_fast
+from .machine import bf16_is_fast, one_thread
 from .model import SRCNN, VDSR, receptive_field
 
 # How far a network that is not of this package may see, as half the side of what is tried.
@@ -133,21 +133,10 @@ def fastest(model, precision, pixels):
             yield model, 1
     elif pixels >= _LARGE and winograd.layers(model):
         # The contexts change what all threads share, so that one must enter them for all.
-        with winograd.used(model), _one_thread() as threads, ieee_float32(), evaluating(model):
+        with winograd.used(model), one_thread() as threads, ieee_float32(), evaluating(model):
             yield model, threads
     else:
         yield model, 1
-
-
-@contextmanager
-def _one_thread():
-    """Let torch compute in one thread in a block, and give the number that it had."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _copy(model):

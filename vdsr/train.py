@@ -1,6 +1,7 @@
 """One plain training loop: momentum SGD whose gradients are clipped to ±θ/γ."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from .config import RECIPE, run_id, settings_of
 from .data import data_hash, load_images
 from .evaluate import ieee_float32, prepare, score
 from .files import DamagedFile, load_checkpoint, save_checkpoint
-from .machine import OtherLoad, bf16_is_fast
+from .machine import OtherLoad, bf16_is_fast, one_thread
 from .model import init_, step_operations
 from .optim import clip_, make_optimizers, set_rates
 from .patches import Patches
@@ -93,8 +94,12 @@ class Trainer:
         plain = self.device.type == "cuda" and not self.bf16
         layout = torch.contiguous_format if plain else torch.channels_last
         self.model.to(self.device, memory_format=layout)
-        alone = torch.get_num_threads() == 1
-        self.winograd = alone and not self.bf16 and bool(winograd.layers(self.model))
+        # A thread with very few patches would mostly wait for its turn at Python.
+        threads = torch.get_num_threads()
+        large = threads == 1 or config.batch_size >= 4 * threads
+        self.winograd = large and not self.bf16 and bool(winograd.layers(self.model))
+        self._threads = threads if self.winograd else 1
+        self._map = map if self._threads == 1 else ThreadPoolExecutor(threads).map
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(config, self.model)
 
@@ -274,19 +279,15 @@ class Trainer:
 
     def _one_step(self):
         """Batch, forward, backward, clip, update."""
-        with ieee_float32():
+        with ieee_float32(), one_thread() if self.winograd else nullcontext():
             hr, ilr = self.patches.batch(self.order[self.cursor][0])
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
-            with (
-                winograd.used(self.model) if self.winograd else nullcontext(),
-                torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False),
-            ):
-                sr = self.model(ilr)
-            cut = (hr.shape[-1] - sr.shape[-1]) // 2
-            hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
-            loss = _error(self.config.error, hr - sr) / self.pixels
-            loss.backward()
+            if self.winograd:
+                loss = self._shared_gradients(hr, ilr)
+            else:
+                loss = self._loss(hr, ilr)
+                loss.backward()
             rate = self.optimizers[0].param_groups[0]["lr"]  # a number, or on the device
             clipped = clip_(self.parameters, self.config.clipping, self.config.theta, rate)
             for optimizer in self.optimizers:
@@ -294,6 +295,27 @@ class Trainer:
             measured = torch.stack([loss.detach(), clipped])[:, None]
             self.measures.index_copy_(1, self.cursor, measured)
             self.cursor += 1
+
+    def _loss(self, hr, ilr):
+        with torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False):
+            sr = self.model(ilr)
+        cut = (hr.shape[-1] - sr.shape[-1]) // 2
+        hr = hr[..., cut : cut + sr.shape[-2], cut : cut + sr.shape[-1]]
+        return _error(self.config.error, hr - sr) / self.pixels
+
+    def _shared_gradients(self, hr, ilr):
+        """Set the gradients and return the loss; each thread sees to some of the patches."""
+
+        def part(*patches):
+            loss = self._loss(*patches)
+            return loss.detach(), torch.autograd.grad(loss, self.parameters)
+
+        shares = (each.tensor_split(self._threads) for each in (hr, ilr))
+        with winograd.used(self.model):
+            losses, gradients = zip(*self._map(part, *shares), strict=True)
+        for parameter, parts in zip(self.parameters, zip(*gradients, strict=True), strict=True):
+            parameter.grad = torch.stack(parts).sum(0)
+        return torch.stack(losses).sum()
 
     def _check(self, losses):
         """Raise if a loss, or what the last update left, is not finite: it must not be saved."""

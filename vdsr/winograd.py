@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's algorithm: faster by one thread each, where a CPU has no bf16.
+"""Convolutions by Winograd's algorithm: faster where a CPU has no bf16.
 
 Each 6×6 square of a 3×3 convolution's output depends on an 8×8 square of its input. By the
 definition it takes 324 products for each pair of channels, by F(6×6, 3×3) of Lavin and Gray 2016
@@ -30,8 +30,8 @@ KERNEL_MAP = torch.from_numpy(np.kron(G, G)).float()  # from 9 weights to 64
 def layers(model):
     """Return the convolutions of a network that can be computed so.
 
-    Those of a VDSR's middle can, in float32 on the CPU, if numba is installed. It pays where torch
-    has one thread: of several, those that wait for the next product keep the maps from the cores.
+    Those of a VDSR's middle can, in float32 on the CPU, if numba is installed. It pays where each
+    thread has images of its own: threads that share a product wait for each other after it.
     """
     if find_spec("numba") is None:
         return []

@@ -6,11 +6,11 @@ from pstats import Stats
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from .. import data
 from ..evaluate import ieee_float32
+from ..machine import one_thread
 from ..patches import Patches, _cut, degrade_image
 from ..upscale import upscale
 from . import timings
@@ -31,7 +31,10 @@ def _part(name, shapes):
 
 
 def _operations(task):
-    """Return the shares of a task's time by what torch computes; Python's own is in the rest."""
+    """Return the shares of a task's time by what torch computes; Python's own is in the rest.
+
+    The task must keep to its thread: torch's profiler sees no other.
+    """
     task()  # what is slow once
     start = perf_counter()
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as taken:
@@ -45,29 +48,21 @@ def _operations(task):
 
 
 def of_step(depth):
-    """Return a function that profiles a training step on the CPU."""
+    """Return a function that profiles a training step on the CPU, in one thread."""
 
     def shares():
-        with TemporaryDirectory() as folder:
+        with one_thread(), TemporaryDirectory() as folder, ieee_float32():
             trainer = timings._trainer(depth, folder)
-        with ieee_float32():
             return _operations(lambda: trainer._advance(1))
 
     return shares
 
 
 def of_enlarging():
-    """Return the shares of enlarging a picture to a megapixel, in one thread.
-
-    torch's profiler sees its own thread alone.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Return the shares of enlarging a picture to a megapixel, in one thread."""
+    with one_thread():
         small = timings.picture(timings.SIDE, timings.SIDE)
         return _operations(lambda: upscale(small, 2))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def of_patches():
