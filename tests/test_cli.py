@@ -11,7 +11,7 @@ from PIL import Image
 import vdsr
 from vdsr import __main__ as cli
 from vdsr import machine
-from vdsr.study import STUDIES, bench, cluster, publish, queue, table3
+from vdsr.study import STUDIES, bench, cluster, cost, publish, queue, table3
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_study_names_what_it_does_not_know(elsewhere, monkeypatch, capsys):
 
 def test_study_lists_and_trains_nothing(elsewhere, monkeypatch, capsys):
     seen = calls(monkeypatch, queue, "run", 0)
-    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    monkeypatch.setattr(cost, "rate", lambda: 1.0)
     assert cli.main(["study", "noise", "--preset", "smoke", "--list"]) == 0
     _, noise, total = capsys.readouterr().out.splitlines()
     assert noise.split()[:3] == ["noise", "0", "4"]

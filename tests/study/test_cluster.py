@@ -12,7 +12,7 @@ import torch
 
 from vdsr import __main__ as cli
 from vdsr import ledger, machine, runs
-from vdsr.study import cluster, queue
+from vdsr.study import cluster, cost, queue
 from vdsr.study.configs import PRESETS
 from vdsr.study.evidence import Study
 from vdsr.study.studies import STUDIES
@@ -70,7 +70,7 @@ def started(tmp_path_factory):
 @pytest.fixture
 def both(elsewhere, monkeypatch, tmp_path):
     """Return a function that works through some configs here, then there, and compares."""
-    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    monkeypatch.setattr(cost, "rate", lambda: 1.0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import pytest
 
 import vdsr
 from vdsr import data, ledger, machine, runs
-from vdsr.study import configs, queue, table3
+from vdsr.study import configs, studies, table3
 from vdsr.study import evidence as module
 from vdsr.study.evidence import Study, beside, bicubic, caption, final, pick
 from vdsr.study.findings import Case, Finding
@@ -62,7 +62,7 @@ def test_load_refuses_before_it_trains(elsewhere, name, options, message):
 
 def test_load_announces_the_papers_length(elsewhere, small, monkeypatch):
     announced = []
-    monkeypatch.setattr(queue, "announce", lambda *what: announced.append(what))
+    monkeypatch.setattr(studies, "announce", lambda *what: announced.append(what))
     load("small", "smoke")
     load("small", "paper", missing="skip")
     assert not announced

@@ -87,13 +87,13 @@ def test_provenance_names_every_commit_once(elsewhere, small, tiny, monkeypatch)
     ) in publish.provenance().splitlines()
 
 
-def test_readme_changes_its_block_alone(monkeypatch):
-    monkeypatch.setattr(publish, "board", lambda: findings.board([]))
+def test_readme_changes_its_block_alone():
+    empty = findings.board([])
     text = "top\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nend | old |\n"
-    new = publish.readme(text)
+    new = publish.readme(text, empty)
     head = "| the paper's claim | verdict | here | the paper |\n|---|---|---|---|"
     assert new == text.replace("\nold\n", f"\n{head}\n")
-    assert publish.readme(new) == new
+    assert publish.readme(new, empty) == new
 
 
 def test_unknown_notebooks_are_refused_before_anything_is_written(elsewhere, tmp_path):
@@ -163,7 +163,7 @@ def test_the_scoreboards_copies_are_what_the_ledger_says():
     page = (ROOT / "results" / "scoreboard.md").read_text()
     assert page == findings.as_markdown(board, "notebooks/{}.ipynb") + "\n"
     readme = (ROOT / "README.md").read_text()
-    assert publish.readme(readme) == readme
+    assert publish.readme(readme, board) == readme
     assert readme.count("**not run**") == (board.verdict == "not run").sum()
 
 

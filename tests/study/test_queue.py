@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 from filelock import FileLock
 
 import vdsr
 from vdsr import ledger, machine, runs
 from vdsr.config import run_id
 from vdsr.files import DamagedFile
-from vdsr.patches import Patches
-from vdsr.study import configs, queue, table3
+from vdsr.study import configs, cost, queue, table3
 from vdsr.study.evidence import Study
 from vdsr.study.studies import STUDIES
 from vdsr.train import OutOfTime, Trainer
@@ -23,7 +21,7 @@ from vdsr.train import OutOfTime, Trainer
 @pytest.fixture
 def studies(elsewhere, monkeypatch, tiny):
     """Replace the studies; a function that lists the configs of one. Speed is not measured."""
-    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    monkeypatch.setattr(cost, "rate", lambda: 1.0)
     for name in reversed([*STUDIES]):  # whose order is as it was when they are put back
         monkeypatch.delitem(STUDIES, name)
 
@@ -454,62 +452,10 @@ def test_an_earlier_divergence_does_not_outlive_a_run_that_comes_home(
     assert not stale.exists()
 
 
-# What it costs
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {}, {"augment": True}, {"patch_size": 33, "overlap": 19}, {"scales": (2, 2.5, 3, 4)},
-        {"train_set": "samples-train"}, {"patch_size": 301},  # one image is smaller than that
-    ],
-)  # fmt: skip
-def test_patches_are_counted_without_cutting_them(tiny, change):
-    config = replace(tiny, **change)
-    cut = Patches(
-        config.train_set, config.scales, size=config.patch_size, overlap=config.overlap,
-        augment=config.augment,
-    )  # fmt: skip
-    assert queue.patches(config) == len(cut)
-
-
-@pytest.mark.parametrize("dataset", ["T91", "T91+BSD200"])
-def test_patches_of_the_papers_images(data_dir, dataset):
-    config = replace(configs.PRESETS["paper"], train_set=dataset)
-    assert queue.patches(config) == {"T91": 7_992, "T91+BSD200": 54_192}[dataset]
-
-
-def test_work_is_what_a_training_records(elsewhere, tiny):
-    assert queue.work(tiny) == pytest.approx(runs.attempt(tiny).record["tflop"])
-    short = replace(tiny, epochs=None, steps=3, schedule="constant", decay_epochs=None)
-    assert queue.work(short) == pytest.approx(queue.work(tiny) / 2)
-
-
-def test_work_of_the_papers_network(data_dir):
-    """A step of twenty layers on 64 patches is 0.43 TFLOP, of ten 0.19."""
-    reference, _ = configs.reference("paper")
-    assert queue.work(reference) == pytest.approx(0.191 * 3280, rel=0.01)
-    assert queue.work(configs.PRESETS["paper"]) == pytest.approx(0.429 * 9920, rel=0.01)
-
-
-def test_forecast_is_work_by_the_machines_rate(monkeypatch, tiny):
-    monkeypatch.setattr(queue, "work", lambda config: 1800.0)
-    monkeypatch.setattr(queue, "rate", lambda: 0.5)
-    assert queue.forecast([tiny, tiny]) == (
-        "3,600 TFLOP, about 2.0 hours of training on this machine"
-    )
-
-
-def test_rate_leaves_nothing_behind(elsewhere, tmp_path, monkeypatch):
-    monkeypatch.setattr(queue, "TrainConfig", lambda **change: replace(
-        configs.PRESETS["smoke"], scales=(2,), eval_sets=()))  # fmt: skip
-    assert queue.rate.__wrapped__() > 0
-    assert not [*tmp_path.iterdir()]
-
-
 def test_overview_counts_each_study_and_shared_runs_once(studies, tiny, monkeypatch):
-    monkeypatch.setattr(queue, "work", lambda config: 1000.0)
-    monkeypatch.setattr(queue, "rate", lambda: 1.0)
+    for module in (cost, queue):
+        monkeypatch.setattr(module, "work", lambda config: 1000.0)
+    monkeypatch.setattr(cost, "rate", lambda: 1.0)
     ledger.record(vdsr.train(replace(tiny, depth=2)), "smoke")
     head, one, two, total = queue.overview(["one", "two"], "smoke").splitlines()
     assert head.split() == ["study", "recorded", "missing", "TFLOP"]
@@ -518,19 +464,3 @@ def test_overview_counts_each_study_and_shared_runs_once(studies, tiny, monkeypa
     assert "1 missing, 1,000 TFLOP, about 0.3 hours" in total
     ledger.record(vdsr.train(tiny), "smoke")
     assert queue.overview(["one", "two"], "smoke").endswith("0 missing.")
-
-
-def test_announced_is_what_is_missing_on_a_cpu(studies, tiny, monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    ledger.record(vdsr.train(tiny), "paper")
-    both = [tiny, replace(tiny, depth=2)]
-    queue.announce(both, False)
-    said = capsys.readouterr().out
-    assert "1 runs of the paper's length are missing" in said
-    assert "hours of training on this machine" in said
-    queue.announce(both, True)
-    assert "2 runs" in capsys.readouterr().out
-    queue.announce([tiny], False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    queue.announce(both, True)
-    assert capsys.readouterr().out == ""

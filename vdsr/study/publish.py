@@ -103,9 +103,9 @@ def provenance():
     return "\n".join(lines)
 
 
-def readme(text):
-    """Return the README's text with its scoreboard drawn anew from what is recorded."""
-    table = findings.as_markdown(board(), "results/notebooks/{}.ipynb")
+def readme(text, board):
+    """Return the README's text with its scoreboard drawn anew, from `board`'s table."""
+    table = findings.as_markdown(board, "results/notebooks/{}.ipynb")
     start, end = "<!-- scoreboard -->", "<!-- /scoreboard -->"
     before, rest = text.split(start)
     return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
@@ -142,11 +142,9 @@ def publish(names=None):
     import papermill
 
     results = machine.ROOT / "results"
-    bicubic = [
-        evaluate(None, name, scale)
-        for name, scales in (("Set5", (1.5, 2, 2.5, 3, 3.5, 4)), ("BSD10", (2, 3, 4)))
-        for scale in scales
-    ]
+    shown_runs = [*asked(STUDIES, "short").values(), *asked(STUDIES, "paper").values()]
+    scored = {pair for config in shown_runs for pair in config.scored}
+    bicubic = [evaluate(None, *pair) for pair in sorted(scored) if pair[0] != "samples-test"]
     means = pd.concat(bicubic).groupby(["dataset", "scale"]).psnr.mean().reset_index()
     write_text(results / "bicubic.csv", means.to_csv(index=False, float_format="%.6g"))
     network = load_pretrained()
@@ -166,13 +164,13 @@ def publish(names=None):
             if "injected-parameters" in part.metadata.get("tags", []):
                 part.metadata.tags.append("remove-cell")  # the study's caption says what is shown
         write_text(results / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
-    table = findings.as_markdown(board(), "notebooks/{}.ipynb")
-    write_text(results / "scoreboard.md", table + "\n")
+    table = board()
+    write_text(results / "scoreboard.md", findings.as_markdown(table, "notebooks/{}.ipynb") + "\n")
     write_text(results / "figures" / "board.svg", board_figure() + "\n")
     write_text(results / "provenance.md", provenance() + "\n")
     tables = bench.table(), bench.machines(), bench.profile_table()
     write_text(results / "bench.md", "\n\n".join(tables) + "\n")
     write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")
     path = machine.ROOT / "README.md"
-    write_text(path, readme(path.read_text(encoding="utf-8")))
+    write_text(path, readme(path.read_text(encoding="utf-8"), table))
     return 0

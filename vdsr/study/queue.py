@@ -3,21 +3,16 @@
 import sys
 from concurrent.futures import CancelledError, as_completed
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from math import gcd
 from time import monotonic, time
 
-import torch
-
 from .. import ledger, machine, runs
-from ..config import TrainConfig, run_id
-from ..data import load_images
-from ..model import step_operations
-from ..train import OutOfTime, Trainer
+from ..config import run_id
+from ..train import OutOfTime
 from . import table3
+from .cost import amount, forecast, missing, work
 from .studies import STUDIES
-
-TERA = 1e12
 
 
 def asked(names, preset, seeds=1):
@@ -52,16 +47,6 @@ def asked(names, preset, seeds=1):
         chosen += table3.trained(preset)
     chosen += [replace(c, seed=seed) for seed in range(1, seeds) for c in chosen if c.seed == 0]
     return {run_id(c): replace(c, **scoring[run_id(replace(c, seed=0))]) for c in chosen}
-
-
-def missing(configs):
-    """Return those of some runs, by identity, that are not recorded, or lack scores to be had."""
-    known = set(ledger.read()[0].run)
-    return {
-        identity: config
-        for identity, config in configs.items()
-        if identity not in known or runs.can_add_scores(runs.recorded(config), config)
-    }
 
 
 def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
@@ -187,65 +172,6 @@ def _received(config, future):
     if isinstance(answer, Exception):
         raise answer
     return runs.receive(config, *answer)
-
-
-def announce(configs, refresh):
-    """Say on a CPU how long some runs will take, before they start."""
-    if torch.cuda.is_available():
-        return
-    left = {run_id(c): c for c in configs}
-    left = left if refresh else missing(left)
-    if left:
-        print(f"{len(left)} runs of the paper's length are missing: {forecast(left.values())}. "
-              f"They can be interrupted, and go on from where they were.")  # fmt: skip
-
-
-def forecast(configs):
-    """Return in words how much work some runs are, and how long this machine takes for it."""
-    hours = sum(map(work, configs)) / rate() / 3600
-    return f"{amount(configs)}, about {hours:,.1f} hours of training on this machine"
-
-
-def amount(configs):
-    """Return in words how much work some runs are."""
-    return f"{sum(map(work, configs)):,.0f} TFLOP"
-
-
-def work(config):
-    """Return the floating-point operations of a whole training run, in TFLOP."""
-    steps_per_epoch = patches(config) // config.batch_size
-    operations = step_operations(config.network(), config.batch_size, config.patch_size)
-    return config.total_steps(steps_per_epoch) * operations / TERA
-
-
-def patches(config):
-    """Return the number of patches of an epoch, without cutting them."""
-    size, stride = config.patch_size, config.patch_size - config.overlap
-    count = 0
-    for height, width in _shapes(config.train_set):
-        for scale in config.scales:
-            sides = (int(n // scale * scale) for n in (height, width))
-            rows, columns = (max(0, (n - size) // stride + 1) for n in sides)
-            count += rows * columns
-    return count * (8 if config.augment else 1)
-
-
-@cache
-def _shapes(dataset):
-    return [image.shape[:2] for image in load_images(dataset).values()]
-
-
-@cache
-def rate():
-    """Return this machine's rate of training in TFLOP/s: three steps of ten layers, measured."""
-    config = TrainConfig(depth=10, scales=(2,), train_set="samples-test", eval_sets=())
-    trainer = Trainer(config, machine.ROOT / "runs" / "not kept")
-    trainer._begin(0, 0)
-    trainer._advance(1)
-    start = monotonic()
-    trainer._advance(2)
-    trainer.measures.sum().item()  # waits for a GPU
-    return 2 * trainer.operations / TERA / (monotonic() - start)
 
 
 def overview(names, preset, seeds=1):

@@ -10,6 +10,7 @@ from ..config import run_id
 from ..model import receptive_field
 from ..runs import train_all
 from . import configs, paper, table3
+from .cost import announce
 from .evidence import SEEDS, Evidence, Study, final, pick
 from .findings import Case, Finding, case
 
@@ -48,8 +49,6 @@ def load(name, preset="auto", *, refresh=False, missing="train"):
         raise ValueError("preset 'short' can only be shown: it needs missing='skip'")
     chosen = study.runs(preset)
     if missing == "train" and preset == "paper":
-        from .queue import announce  # it needs the studies itself
-
         announce(chosen, refresh)
     histories = train_all(chosen, refresh=refresh, missing=missing)
     asked = {run_id(config) for config in chosen}
@@ -86,12 +85,11 @@ def chosen_theta(evidence):
     The rule was written down before the runs: the highest gain on BSD10 at the end; and if others
     come within 0.02 dB of it, the middle one of these, the smaller of two middle ones.
     """
-    rows = evidence.final
     reference = evidence.configs[0]
-    for name in ("loss", "init", "clipping", "depth"):
-        rows = rows[rows[name] == getattr(reference, name)]
-    psnr = rows.groupby("theta").psnr.mean()
-    if not {c.theta for c in evidence.configs if c.loss == reference.loss} <= set(psnr.index):
+    candidates = [c for c in evidence.configs if replace(c, theta=reference.theta) == reference]
+    ids = {run_id(replace(c, seed=seed)) for c in candidates for seed in range(SEEDS)}
+    psnr = evidence.final[evidence.final.run.isin(ids)].groupby("theta").psnr.mean()
+    if not {c.theta for c in candidates} <= set(psnr.index):
         return None
     close = sorted(psnr[psnr >= psnr.max() - 0.02].index)
     return close[(len(close) - 1) // 2]

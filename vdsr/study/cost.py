@@ -1,0 +1,83 @@
+"""Which of some runs are missing, how much work they are, and how long this machine takes."""
+
+from functools import cache
+from time import monotonic
+
+import torch
+
+from .. import ledger, machine, runs
+from ..config import TrainConfig, run_id
+from ..data import load_images
+from ..model import step_operations
+from ..train import Trainer
+
+TERA = 1e12
+
+
+def missing(configs):
+    """Return those of some runs, by identity, that are not recorded, or lack scores to be had."""
+    known = set(ledger.read()[0].run)
+    return {
+        identity: config
+        for identity, config in configs.items()
+        if identity not in known or runs.can_add_scores(runs.recorded(config), config)
+    }
+
+
+def announce(configs, refresh):
+    """Say on a CPU how long some runs will take, before they start."""
+    if torch.cuda.is_available():
+        return
+    left = {run_id(c): c for c in configs}
+    left = left if refresh else missing(left)
+    if left:
+        print(f"{len(left)} runs of the paper's length are missing: {forecast(left.values())}. "
+              f"They can be interrupted, and go on from where they were.")  # fmt: skip
+
+
+def forecast(configs):
+    """Return in words how much work some runs are, and how long this machine takes for it."""
+    hours = sum(map(work, configs)) / rate() / 3600
+    return f"{amount(configs)}, about {hours:,.1f} hours of training on this machine"
+
+
+def amount(configs):
+    """Return in words how much work some runs are."""
+    return f"{sum(map(work, configs)):,.0f} TFLOP"
+
+
+def work(config):
+    """Return the floating-point operations of a whole training run, in TFLOP."""
+    steps_per_epoch = patches(config) // config.batch_size
+    operations = step_operations(config.network(), config.batch_size, config.patch_size)
+    return config.total_steps(steps_per_epoch) * operations / TERA
+
+
+def patches(config):
+    """Return the number of patches of an epoch, without cutting them."""
+    size, stride = config.patch_size, config.patch_size - config.overlap
+    count = 0
+    for height, width in _shapes(config.train_set):
+        for scale in config.scales:
+            sides = (int(n // scale * scale) for n in (height, width))
+            rows, columns = (max(0, (n - size) // stride + 1) for n in sides)
+            count += rows * columns
+    return count * (8 if config.augment else 1)
+
+
+@cache
+def _shapes(dataset):
+    return [image.shape[:2] for image in load_images(dataset).values()]
+
+
+@cache
+def rate():
+    """Return this machine's rate of training in TFLOP/s: three steps of ten layers, measured."""
+    config = TrainConfig(depth=10, scales=(2,), train_set="samples-test", eval_sets=())
+    trainer = Trainer(config, machine.ROOT / "runs" / "not kept")
+    trainer._begin(0, 0)
+    trainer._advance(1)
+    start = monotonic()
+    trainer._advance(2)
+    trainer.measures.sum().item()  # waits for a GPU
+    return 2 * trainer.operations / TERA / (monotonic() - start)
