@@ -8,11 +8,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from selenium import webdriver
 from skimage.io import imsave
 
-from vdsr import TrainConfig, load_images, machine
+from vdsr import VDSR, TrainConfig, load_images, machine
 from vdsr.train import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,15 @@ def tiny(folder):
         depth=3, width=4, epochs=2, decay_epochs=1, train_set=folder, scales=(2, 3), batch_size=3,
         eval_sets=(folder,), eval_scales=(2,),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def silent():
+    """A network that adds nothing, so that what is left is interpolation."""
+    model = VDSR(depth=2, width=1)
+    torch.nn.init.zeros_(model.layers[-1].weight)
+    torch.nn.init.zeros_(model.layers[-1].bias)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,11 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
-from vdsr import VDSR, deep, formats, load_images, upscale
+from vdsr import deep, formats, load_images, upscale
 from vdsr.__main__ import main
 from vdsr.formats import FORMATS, KEPT
 from vdsr.pictures import LossWarning, load, read
@@ -36,15 +35,6 @@ XMP = (
     b'exif:PixelXDimension="31" exif:PixelYDimension="23"/></rdf:RDF></x:xmpmeta>'
 )
 loses = pytest.mark.filterwarnings("ignore::vdsr.pictures.LossWarning")
-
-
-@pytest.fixture(scope="module")
-def silent():
-    """A network that adds nothing, so that what is left is interpolation."""
-    model = VDSR(depth=2, width=1)
-    torch.nn.init.zeros_(model.layers[-1].weight)
-    torch.nn.init.zeros_(model.layers[-1].bias)
-    return model
 
 
 def noise(channels=(3,), bits=8, size=(23, 31), seed=0):

@@ -30,15 +30,6 @@ def model():
     return model
 
 
-@pytest.fixture(scope="module")
-def silent():
-    """A network that adds nothing, so that what is left is interpolation."""
-    model = VDSR(depth=2, width=1)
-    torch.nn.init.zeros_(model.layers[-1].weight)
-    torch.nn.init.zeros_(model.layers[-1].bias)
-    return model
-
-
 def picture(dtype, channels, size=(23, 31), seed=0):
     """Random pixels, the same whatever other tests have run."""
     pixels = np.random.default_rng(seed).random((*size, *channels))

@@ -3,32 +3,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from vdsr import ledger, machine
+from vdsr import ledger
 from vdsr.config import run_id
 from vdsr.study.configs import PRESETS
 from vdsr.study.evidence import Evidence
 from vdsr.study.findings import Noise
 from vdsr.study.studies import STUDIES
-from vdsr.train import Trainer
 
 # The chance of a run: two single ones differ by up to 0.08 dB.
 CHANCE = Noise(0.02, 4)
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """Keep runs and ledger of the project out of reach; the configs of all trainings begun."""
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    monkeypatch.setattr(machine, "commit", lambda: ("abc", ""))
-    monkeypatch.delenv("VDSR_RUNS_DIR", raising=False)
-    trained, fit = [], Trainer.fit
-
-    def counting(self, **options):
-        trained.append(self.config)
-        fit(self, **options)
-
-    monkeypatch.setattr(Trainer, "fit", counting)
-    return trained
 
 
 @pytest.fixture
