@@ -169,7 +169,10 @@ def test_unknown_set():
 
 def test_registry_holds_every_set():
     counts = {"T91": 91, "BSD200": 200, "Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100}
-    assert {name: len(files) for name, files in data._files().items()} == counts | {"BSD10": 10}
+    sets = data._files()
+    counts |= {"BSD10": 10, "BSD190": 190}
+    assert {name: len(files) for name, files in sets.items()} == counts
+    assert sorted(sets["BSD10"] + sets["BSD190"]) == sorted(sets["BSD200"])
 
 
 def test_training_and_test_sets_share_no_image():

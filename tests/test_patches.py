@@ -59,6 +59,30 @@ def test_order_is_that_of_recorded_runs(patches):
     assert patches.epoch_order(1, 2)[:5].tolist() == [779, 264, 989, 2596, 988]
 
 
+def test_shrunk_images_follow_each_image():
+    """At nine, eight, seven and six tenths of its size, rounded as an image is."""
+    image = luma(load_images("samples-test")["astronaut"])
+    patches = Patches([image.astype(np.uint8)], (2,), shrink=True)
+    whole, counts = 12 * 12, [11 * 11, 10 * 10, 8 * 8, 7 * 7]  # of 461, 410, 359, 308
+    assert len(patches) == whole + sum(counts)
+    for factor, start in zip((0.9, 0.8, 0.7, 0.6), np.cumsum([whole, *counts]), strict=False):
+        small = imresize(image, factor).round().clip(0, 255)
+        first = torch.tensor(small[:41, :41]).float()
+        torch.testing.assert_close(patches.hr[start].view(41, 41) * 255, first)
+
+
+def test_kept_are_those_that_interpolation_loses_most_of(patches):
+    """Of each scale as many, in their order."""
+    kept = Patches("samples-test", (2, 3), augment=True, keep=0.25)
+    assert len(kept.hr) == 2 * round(0.25 * 214)
+    errors = (patches.hr - patches.ilr).square().mean(1)
+    of_scale = torch.cat([torch.full((n,), s) for n in (144, 70) for s in (2, 3)])
+    worst = [torch.where(of_scale == s, errors, 0).topk(54).indices for s in (2, 3)]
+    places = torch.cat(worst).sort().values
+    assert torch.equal(kept.hr, patches.hr[places]) and torch.equal(kept.ilr, patches.ilr[places])
+    assert len(Patches([np.eye(41, dtype=np.uint8)], (2,), size=20, keep=0.01)) == 1
+
+
 def test_sizes_of_patches():
     """An image as large as a patch gives one, a smaller one gives none."""
     large, small = np.full((20, 20), 99, np.uint8), np.zeros((18, 20), np.uint8)
@@ -145,6 +169,8 @@ def test_bad_arguments_of_degrade(arguments, error, message):
         ({"overlap": -1}, ValueError, "overlap must be .*from 0 to below the size .*41, got -1"),
         ({"overlap": 41}, ValueError, "overlap must be .*from 0 to below the size .*41, got 41"),
         ({"augment": "False"}, TypeError, "augment must be True or False, got 'False'"),
+        ({"shrink": 1}, TypeError, "shrink must be True or False, got 1"),
+        ({"keep": 0}, ValueError, "keep must be a share above 0 and at most 1, got 0"),
         ({"device": "gpu"}, ValueError, "device must be one that torch has here.*got 'gpu'"),
         ({"dataset": None}, TypeError, "dataset must be an image set's name.*got None"),
         ({"dataset": "Set6"}, ValueError, "dataset must be .*unknown image set 'Set6'"),

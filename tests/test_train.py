@@ -20,6 +20,7 @@ ADAM = {"optimizer": "adam", "clipping": "none", "learning_rate": 1e-3, "schedul
         "decay_epochs": None}  # fmt: skip
 MUON = {"optimizer": "muon", "clipping": "norm", "theta": 1.0, "learning_rate": 0.02}
 OPTIMIZERS = pytest.mark.parametrize("settings", [SGD, ADAM, MUON], ids=["sgd", "adam", "muon"])
+AVERAGED = {"average": 0.7}
 SRCNN = {"architecture": "SRCNN 9-1-5", "patch_size": 33, "overlap": 19, "last_rate": 0.1}
 
 
@@ -60,7 +61,9 @@ def test_same_seed_same_weights_and_other_seed_others(tiny, tmp_path):
     assert not torch.equal(first, weights(trained(replace(tiny, seed=1), tmp_path / "c")))
 
 
-@OPTIMIZERS
+@pytest.mark.parametrize(
+    "settings", [SGD, ADAM, MUON, AVERAGED], ids=["sgd", "adam", "muon", "averaged"]
+)
 def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
     tiny, tmp_path, monkeypatch, settings
 ):
@@ -276,6 +279,26 @@ def test_seconds_and_record_go_on_in_a_resumed_run(tiny, tmp_path):
     assert not resumed.finished
 
 
+def test_averages_are_scored_and_kept_and_training_goes_on_without_them(tiny, tmp_path):
+    config = replace(tiny, eval_steps=(1,), precision="float32")
+    plain = begun(config)
+    mean = weights(plain)
+    for _ in range(6):
+        plain._one_step()
+        mean = 0.7 * mean + 0.3 * weights(plain)
+    first = trained(replace(config, epochs=1, **AVERAGED), tmp_path / "averaged")
+    torch.testing.assert_close(weights(first), weights(plain))
+    kept = Trainer(first.config, tmp_path / "averaged", device="cpu")
+    torch.testing.assert_close(weights(kept), mean)
+    scores = evaluate(kept.model, tiny.eval_sets[0], 2)
+    assert first.history[-1]["psnr"] == pytest.approx(scores.psnr.mean(), abs=1e-6)
+    kept.rescore()
+    torch.testing.assert_close(weights(kept), mean)
+    assert set(load_checkpoint(tmp_path / "averaged")[0]) == {
+        f"model.{name}" for name in kept.model.state_dict()
+    }
+
+
 def test_rescoring_adds_what_is_missing_and_trains_nothing(tiny, tmp_path):
     path = tmp_path / "run"
     before = trained(tiny, path)
@@ -348,6 +371,17 @@ def test_absolute_error(tiny):
     trainer = begun(replace(tiny, error="absolute", precision="float32"))
     hr, ilr = trainer.patches.batch(trainer.order[0])
     loss = (hr - trainer.model(ilr)).abs().sum() / len(hr)
+    trainer._one_step()
+    assert trainer.measures[0, 0] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_charbonniers_error(tiny):
+    """It is the absolute one where that is large, and smooth where it is small."""
+    trainer = begun(replace(tiny, error="charbonnier", precision="float32"))
+    hr, ilr = trainer.patches.batch(trainer.order[0])
+    difference = hr - trainer.model(ilr)
+    loss = (difference.square() + 1e-6).sqrt().sum() / len(hr)
+    assert loss > difference.abs().sum() / len(hr)
     trainer._one_step()
     assert trainer.measures[0, 0] == pytest.approx(loss.item(), rel=1e-5)
 

@@ -58,6 +58,8 @@ class TrainConfig:
     train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
     scales: tuple[float, ...] = (2, 3, 4)  # §3.2
     augment: bool = False  # §5.1: rotation and flip, with the 291 images
+    shrink: bool = field(default=False, metadata={"before": False})  # ours: see `Patches`
+    keep: float = _number(1.0, 0, 1, above=True, before=1.0)  # ours: see `Patches`
     patch_size: int = _number(41, 1, 10_000)  # §3.2
     overlap: int = _number(0, 0, 10_000)  # §3.2: pixels that neighbouring patches share
     batch_size: int = _number(64, 1, 10**9)  # §3.2
@@ -75,7 +77,8 @@ class TrainConfig:
     adam_rate: float = _number(1e-3, 0, 1e6, above=True)  # ours: of what Muon leaves to Adam
     momentum: float = _number(0.9, 0, 0.9999)  # §3.2
     weight_decay: float = _number(1e-4, 0, 1e3)  # §3.2
-    error: Literal["squared", "absolute"] = "squared"  # §3.2
+    average: float = _number(0.0, 0, 0.99999, before=0.0)  # ours: of weights, what stays a step
+    error: Literal["squared", "absolute", "charbonnier"] = "squared"  # §3.2
     loss: Literal["sum", "patch", "pixel"] = "patch"  # ours: what half the squared error is over
     clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2
     theta: float = _number(3e-5, 0, 1e30, above=True)  # ours: of a step, an entry, the norm

@@ -52,7 +52,7 @@ def load_images(dataset):
     ----------
     dataset : str, path-like, mapping of str to image, or list of images
         ``"T91"``, ``"BSD200"``, ``"Set5"``, ``"Set14"``, ``"B100"`` or ``"Urban100"``;
-        ``"BSD10"``, every 20th image of BSD200, for validation;
+        ``"BSD10"``, every 20th image of BSD200, for validation, and ``"BSD190"``, the others;
         ``"samples-train"`` or ``"samples-test"``, the pictures inside scikit-image.
         Or the path of a folder of your own: its pictures are its files with a suffix in
         `vdsr.folders.SUFFIXES`, sorted by name, but for hidden ones. A folder that has the
@@ -265,7 +265,9 @@ def _files():
     for path in sorted(_registry().index):
         sets.setdefault(path.split("/")[0], []).append(path)
     sets = {k: tuple(v) for k, v in sets.items() if k not in ("matlab", "weights")}
-    return sets | {"BSD10": sets["BSD200"][::20]}
+    held_out = sets["BSD200"][::20]
+    rest = tuple(path for path in sets["BSD200"] if path not in held_out)
+    return sets | {"BSD10": held_out, "BSD190": rest}
 
 
 def _known(parts):

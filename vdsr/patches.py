@@ -10,6 +10,8 @@ from .checks import numbers, real, shown, whole
 from .data import load_images, luma
 from .imresize import imresize
 
+SHRUNK = 0.9, 0.8, 0.7, 0.6
+
 
 def as_ratio(scale):
     """Return a scale as a fraction in lowest terms, the nearest with a denominator up to 100.
@@ -98,6 +100,11 @@ class Patches:
         Pixels that neighbouring patches share; none in Kim et al. 2016, §3.2.
     augment : bool
         Whether an epoch visits each patch in all eight rotations and reflections.
+    shrink : bool
+        Whether images are taken at 0.9, 0.8, 0.7 and 0.6 of their size as well, as public code
+        does.
+    keep : float
+        The share of patches that is kept, of each scale: those that interpolation loses most of.
     device : torch.device or str
 
     Attributes
@@ -115,7 +122,10 @@ class Patches:
         As from `vdsr.load_images`.
     """
 
-    def __init__(self, dataset, scales, *, size=41, overlap=0, augment=False, device="cpu"):
+    def __init__(
+        self, dataset, scales, *, size=41, overlap=0, augment=False, shrink=False, keep=1.0,
+        device="cpu",
+    ):  # fmt: skip
         try:
             ratios = [] if isinstance(scales, (str, bytes)) else [*scales]
         except TypeError:  # a single number, say
@@ -126,8 +136,10 @@ class Patches:
         size = whole("size", size, "a whole number of pixels, at least 1", lambda n: n >= 1)
         must = f"a whole number of pixels, from 0 to below the size of a patch, {size}"
         overlap = whole("overlap", overlap, must, lambda n: 0 <= n < size)
-        if not isinstance(augment, bool):
-            raise TypeError(f"augment must be True or False, got {shown(augment)}")
+        for name, value in {"augment": augment, "shrink": shrink}.items():
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {shown(value)}")
+        keep = real("keep", keep, "a share above 0 and at most 1", lambda n: 0 < n <= 1)
         try:
             device = torch.empty(0, device=device).device
         except (AssertionError, RuntimeError, TypeError) as error:
@@ -135,13 +147,18 @@ class Patches:
                 f"device must be one that torch has here, such as 'cpu', got {shown(device)} "
                 f"({error})"
             ) from None
-        pairs = [
-            _cut(np.stack(degrade_image(name, hr, scale)), size, size - overlap)
-            for name, image in load_images(dataset).items()
-            for hr in [luma(image)]
-            for scale in ratios
-        ]
-        pairs = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
+        pairs, of_scale = [], []
+        for name, image in load_images(dataset).items():
+            for hr in sizes(luma(image), shrink):
+                for scale, ratio in enumerate(ratios):
+                    pairs.append(
+                        _cut(np.stack(degrade_image(name, hr, ratio)), size, size - overlap)
+                    )
+                    of_scale += pairs[-1].shape[1] * [scale]
+        pairs = np.concatenate(pairs, axis=1)
+        if keep < 1:
+            pairs = pairs[:, _richest(pairs, np.array(of_scale), keep)]
+        pairs = torch.from_numpy(pairs).to(device)
         if pairs.shape[1] == 0:
             raise ValueError(
                 f"dataset must have an image as large as a {size}×{size} patch, "
@@ -186,6 +203,23 @@ class Patches:
         pixels = self._orders[index // len(self.hr)]
         shape = (len(index), 1, self.size, self.size)
         return self.hr[patch, pixels].view(shape), self.ilr[patch, pixels].view(shape)
+
+
+def sizes(hr, shrink):
+    """Return an image's luminance, and if wanted, at four smaller sizes, rounded as images are."""
+    factors = SHRUNK if shrink else ()
+    return [hr, *(imresize(hr, scale=factor).round().clip(0, 255) for factor in factors)]
+
+
+def _richest(pairs, groups, keep):
+    """Return the places of a share of each group, of which interpolation is furthest off."""
+    errors = np.square(pairs[0] - pairs[1]).mean(1)
+    chosen = []
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        order = np.argsort(-errors[places], kind="stable")
+        chosen.append(places[order[: max(1, round(keep * len(places)))]])
+    return np.sort(np.concatenate(chosen))
 
 
 def _cut(pair, size, stride):

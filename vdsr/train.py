@@ -2,7 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -19,6 +19,8 @@ from .machine import OtherLoad, bf16_is_fast, one_thread
 from .model import init_, step_operations
 from .optim import clip_, make_optimizers, set_rates
 from .patches import Patches
+
+CHARBONNIER = 1e-3  # its error is quadratic below, absolute above, in units of the white level
 
 
 # The runs of a study train on the same patches, which take seconds to cut and space to keep.
@@ -69,7 +71,8 @@ class Trainer:
         )
         self.patches = _patches(
             data_hash(config.train_set), config.train_set, config.scales, size=config.patch_size,
-            overlap=config.overlap, augment=config.augment, device=self.device,
+            overlap=config.overlap, augment=config.augment, shrink=config.shrink, keep=config.keep,
+            device=self.device,
         )  # fmt: skip
         self.steps_per_epoch = len(self.patches) // config.batch_size
         if self.steps_per_epoch == 0:
@@ -102,6 +105,8 @@ class Trainer:
         self._map = map if self._threads == 1 else ThreadPoolExecutor(threads).map
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(config, self.model)
+        # Running means of the weights, which are scored, and kept at the end, in their place.
+        self.averages = [p.detach().clone() for p in self.parameters if config.average]
 
         # The place in the epoch lives on the device: a step then needs nothing from Python.
         shape = (self.steps_per_epoch, config.batch_size)
@@ -217,9 +222,10 @@ class Trainer:
             self._save()
 
     def _buffers(self):
-        """Return the optimisers' tensors by name."""
+        """Return the tensors of optimisers and averages by name."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
-        return {
+        averages = zip(names.values(), self.averages, strict=False)
+        return {f"average.{name}": tensor for name, tensor in averages} | {
             f"optimizer.{key}.{names[parameter]}": tensor
             for optimizer in self.optimizers
             for parameter, state in optimizer.state.items()
@@ -293,6 +299,8 @@ class Trainer:
             for optimizer in self.optimizers:
                 optimizer.step()
             measured = torch.stack([loss.detach(), clipped])[:, None]
+            if self.averages:
+                torch._foreach_lerp_(self.averages, self.parameters, 1 - self.config.average)
             self.measures.index_copy_(1, self.cursor, measured)
             self.cursor += 1
 
@@ -337,7 +345,8 @@ class Trainer:
             loss *= self.pixels / (self.config.batch_size * self.out_pixels)
         self.model.eval()
         for name, scale, images in pairs:
-            rows = score(self.model, images, scale)
+            with self._averaged():
+                rows = score(self.model, images, scale)
             self.history.append(
                 {
                     "step": self.step, "epoch": self.step / self.steps_per_epoch,
@@ -348,8 +357,22 @@ class Trainer:
             )  # fmt: skip
         self.model.train()
 
+    @contextmanager
+    def _averaged(self):
+        """Let the averages, if there are any, take the place of the weights in a block."""
+        weights = [p.detach().clone() for p in self.parameters[: len(self.averages)]]
+        self._set(self.averages)
+        yield
+        self._set(weights)
+
+    @torch.no_grad()
+    def _set(self, weights):
+        for parameter, weight in zip(self.parameters, weights, strict=False):
+            parameter.copy_(weight)
+
     def _save(self):
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        with self._averaged() if self.finished else nullcontext():
+            tensors = {f"model.{k}": v.clone() for k, v in self.model.state_dict().items()}
         if not self.finished:
             tensors |= self._buffers() | {"measures": self.measures}
         save_checkpoint(self.checkpoint, tensors, self.state())
@@ -372,7 +395,9 @@ class Trainer:
         if faults:
             raise DamagedFile(f"{self.checkpoint} is damaged: {faults[0]} does not fit its run")
         self.model.load_state_dict(model_weights(tensors))
-        if not self.finished:
+        if self.finished:
+            self.averages = []  # which the weights are now
+        else:
             self.measures.copy_(tensors["measures"])
             for name, buffer in self._buffers().items():
                 buffer.copy_(tensors[name])
@@ -417,7 +442,9 @@ def model_weights(tensors):
 
 
 def _error(kind, difference):
-    """Return half the squared error, or the absolute one, summed."""
+    """Return half the squared error, the absolute one, or one between the two, summed."""
     if kind == "squared":
         return difference.square().sum() / 2
+    if kind == "charbonnier":
+        return (difference.square() + CHARBONNIER**2).sqrt().sum()
     return difference.abs().sum()

@@ -16,13 +16,14 @@ from vdsr.study import configs, cost
     [
         {}, {"augment": True}, {"patch_size": 33, "overlap": 19}, {"scales": (2, 2.5, 3, 4)},
         {"train_set": "samples-train"}, {"patch_size": 301},  # one image is smaller than that
+        {"shrink": True}, {"keep": 0.3}, {"shrink": True, "keep": 0.001, "scales": (2, 3, 4)},
     ],
 )  # fmt: skip
 def test_patches_are_counted_without_cutting_them(tiny, change):
     config = replace(tiny, **change)
     cut = Patches(
         config.train_set, config.scales, size=config.patch_size, overlap=config.overlap,
-        augment=config.augment,
+        augment=config.augment, shrink=config.shrink, keep=config.keep,
     )  # fmt: skip
     assert cost.patches(config) == len(cut)
 

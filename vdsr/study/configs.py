@@ -83,6 +83,7 @@ def settings(preset):
     come within 0.02 dB of it, the middle one of these, the smaller of two middle ones.
     """
     base, whole = reference(preset)
+    base = replace(base, theta=3e-5)  # from which the search starts, whatever it then chose
     thetas = (3e-5, 1e-4, 1e-5, 3e-4, 1e-3) if whole else (3e-5, 1e-4)
     runs = [replace(base, theta=theta) for theta in thetas]
     runs += [replace(base, loss="sum", theta=theta) for theta in (3e-5, 1e-4)[: len(thetas) - 1]]

@@ -1,6 +1,7 @@
 """Which of some runs are missing, how much work they are, and how long this machine takes."""
 
 from functools import cache
+from math import ceil
 from time import monotonic
 
 import torch
@@ -9,6 +10,7 @@ from .. import ledger, machine, runs
 from ..config import TrainConfig, run_id
 from ..data import load_images
 from ..model import step_operations
+from ..patches import SHRUNK
 from ..train import Trainer
 
 TERA = 1e12
@@ -57,11 +59,14 @@ def patches(config):
     """Return the number of patches of an epoch, without cutting them."""
     size, stride = config.patch_size, config.patch_size - config.overlap
     count = 0
-    for height, width in _shapes(config.train_set):
-        for scale in config.scales:
-            sides = (int(n // scale * scale) for n in (height, width))
-            rows, columns = (max(0, (n - size) // stride + 1) for n in sides)
-            count += rows * columns
+    for scale in config.scales:
+        whole = 0
+        for shape in _shapes(config.train_set):
+            for factor in (1, *(SHRUNK if config.shrink else ())):
+                sides = (int(ceil(factor * n) // scale * scale) for n in shape)
+                rows, columns = (max(0, (n - size) // stride + 1) for n in sides)
+                whole += rows * columns
+        count += whole if config.keep == 1 else max(1, round(config.keep * whole))
     return count * (8 if config.augment else 1)
 
 

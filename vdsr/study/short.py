@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..config import TrainConfig
 from .configs import RATES
 
-_BASE = TrainConfig(batch_size=16, epochs=8, decay_epochs=2, recipe=1)
+_BASE = TrainConfig(batch_size=16, epochs=8, decay_epochs=2, theta=3e-5, recipe=1)
 _FIVE = replace(_BASE, depth=5)
 _TABLE1 = replace(_FIVE, scales=(2,), precision="float32")
 _SRCNN = replace(
