@@ -22,7 +22,7 @@ from vdsr.study.studies import (
     load,
 )
 
-WITHOUT_CLAIM = "search_theta", "noise", "ablation_iterations", "ablation_init"
+WITHOUT_CLAIM = "search_theta", "noise", "later", "ablation_iterations", "ablation_init"
 
 
 def answers(finding):

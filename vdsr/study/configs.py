@@ -216,6 +216,35 @@ def srcnn(preset):
     return [replace(base, scales=(3,)), base, vdsr]
 
 
+def later(preset):
+    """Return short trainings from which the later recipe is chosen, all of equal work.
+
+    The first is where the search starts: Muon and the absolute error. Each of the others changes
+    one thing, but for the paper's update and Adam's, which come with their own error and rate.
+    """
+    preset, base = preset_config(preset)
+    steps = 600 if preset == "paper" else 8
+    if preset == "paper":
+        base = replace(base, train_set="T91+BSD190", augment=True, eval_sets=("BSD10", "Set5"))
+    base = replace(base, batch_size=16, epochs=None, steps=steps, eval_epochs=0, weight_decay=0.0)
+    annealed = {"schedule": "cosine", "decay_epochs": None, "clipping": "none"}
+    start = replace(base, **annealed, optimizer="muon", learning_rate=0.005, momentum=0.95,
+                    error="absolute")  # fmt: skip
+    adam = replace(start, optimizer="adam", learning_rate=5e-4, momentum=0.9)
+    sgd = replace(base, schedule="cosine", decay_epochs=None, weight_decay=1e-4)
+    averaged = {"average": 0.98}
+    changes = [
+        {"learning_rate": 0.0025}, {"learning_rate": 0.01}, {"momentum": 0.9}, {"momentum": 0.98},
+        {"batch_size": 32, "steps": steps // 2, "learning_rate": 0.007},
+        {"batch_size": 64, "steps": steps // 4, "learning_rate": 0.01},
+        {"error": "squared"}, {"error": "charbonnier"},
+        averaged, {"schedule": "constant", **averaged},
+        {"keep": 0.5}, {"keep": 0.25}, {"shrink": True}, {"augment": not start.augment},
+        {"adam_rate": 3e-4}, {"adam_rate": 3e-3}, {"last_scale": 0.0},
+    ]  # fmt: skip
+    return [start, adam, sgd, *(replace(start, **change) for change in changes)]
+
+
 def benchmark(preset):
     """Return the networks of Table 3: the paper's recipe, and one of ten years later.
 

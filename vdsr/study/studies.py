@@ -309,6 +309,8 @@ STUDIES = {study.name: study for study in (
           page=False),
     Study("ablation_residual", "Does it help to predict only what bicubic lost?",
           configs.residual, _residual),
+    Study("later", "What would the optimisers of ten years later do?", configs.later, _no_claim,
+          images="BSD10", page=False),
     Study("ablation_iterations", "How long was the paper's epoch?", configs.epoch, _no_claim),
     Study("ablation_depth", "Do more layers help?", configs.depth, _depth),
     Study("ablation_scales", "Can one network serve all scales?", configs.scales, _scales),
