@@ -177,12 +177,13 @@ def test_border_curves_are_gains():
 
 
 def test_gain_curves_average_what_is_alike():
-    rows = [("a", 10, 1.0, 5), ("a", 10, 2.0, 5), ("b", 10, -1.0, 20)]
+    rows = [("a", 10, 1.0, 5), ("a", 10, 2.0, 5), ("b", 10, -1.0, 20), ("b", 20, -12.0, 20)]
     rows = pd.DataFrame(rows, columns=["kind", "step", "gain", "depth"])
     first, second = figures.gain_curves(rows, "kind").axes
     assert (first.get_title(), second.get_title()) == ("5 layers", "20 layers")
     assert [1.5] in [list(line.get_ydata()) for line in first.lines]
-    assert [-1.0] in [list(line.get_ydata()) for line in second.lines]
+    assert [-1.0, -12.0] in [list(line.get_ydata()) for line in second.lines]
+    assert second.get_ylim()[0] == -1 < first.get_ylim()[0]
 
 
 def test_layer_curves():

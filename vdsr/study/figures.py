@@ -272,7 +272,8 @@ def gain_curves(scores, by):
     scores : pandas.DataFrame
         Columns step, gain (dB), depth, and the one named by `by`; a panel a depth.
     by : str
-        Column whose values are told apart; several rows of a step are averaged.
+        Column whose values are told apart; several rows of a step are averaged. The axis ends 1 dB
+        below bicubic, whatever falls further.
 
     Returns
     -------
@@ -286,7 +287,9 @@ def gain_curves(scores, by):
         for name, line in scores[scores.depth == depth].groupby(by, sort=False):
             _curve(axis, line.groupby("step").gain.mean().reset_index(), "step", "gain",
                    **styles[name])  # fmt: skip
-        axis.set(ylabel="gain (dB)", title=f"{depth} layers" if len(depths) > 1 else "")
+        bottom = max(axis.get_ylim()[0], -1)  # what fails may fall far below
+        axis.set(ylabel="gain (dB)", title=f"{depth} layers" if len(depths) > 1 else "",
+                 ylim=(bottom, None))  # fmt: skip
     axes[-1].set_xlabel("training steps")
     return _legend(figure)
 
