@@ -81,7 +81,7 @@ class TrainConfig:
     error: Literal["squared", "absolute", "charbonnier"] = "squared"  # §3.2
     loss: Literal["sum", "patch", "pixel"] = "patch"  # ours: what half the squared error is over
     clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2
-    theta: float = _number(3e-5, 0, 1e30, above=True)  # ours: of a step, an entry, the norm
+    theta: float = _number(1e-4, 0, 1e30, above=True)  # ours: of a step, an entry, the norm
     precision: Literal["auto", "bf16", "float32"] = "auto"  # ours: bf16 where it is faster
     seed: int = _number(0, 0, 2**63 - 1)
     recipe: int = _number(RECIPE, 1, RECIPE)  # of the training code; older ones only show

@@ -143,8 +143,8 @@ def test_settings_are_named_by_what_is_unusual():
          "last_scale": [0.1, 0.1, 1]}
     )  # fmt: skip
     assert [*figures.setting_names(rows)] == [
-        "mean over patches, θ = 0.0001",
-        "sum, θ = 3e-05, fan-in",
+        "mean over patches, θ = 10⁻⁴",
+        "sum, θ = 3·10⁻⁵, fan-in",
         "sum, θ = 0.4, clips the norm, last layer × 1",
     ]
     assert figures.setting_names(rows[:0]).empty
@@ -184,6 +184,9 @@ def test_gain_curves_average_what_is_alike():
     assert [1.5] in [list(line.get_ydata()) for line in first.lines]
     assert [-1.0, -12.0] in [list(line.get_ydata()) for line in second.lines]
     assert second.get_ylim()[0] == -1 < first.get_ylim()[0]
+    whole, near = figures.gain_curves(rows[rows.depth == 20], "kind").axes
+    assert lines(whole)["b"].tolist() == lines(near)["b"].tolist()
+    assert near.get_ylim() == pytest.approx((-1.4, -0.98))
 
 
 def test_layer_curves():

@@ -203,6 +203,15 @@ def clipping_name(clipping, theta):
     }[clipping]
 
 
+def scientific(number):
+    """Return a small number as it is printed, such as 3·10⁻⁵; one of 0.01 or more as it is."""
+    if number >= 0.01:
+        return f"{number:g}"
+    digits, exponent = f"{number:e}".split("e")
+    digits = "" if float(digits) == 1 else f"{float(digits):g}·"
+    return f"{digits}10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
 def setting_names(rows):
     """Return what a reader calls each row's settings: loss and θ, and whatever is unusual.
 
@@ -228,7 +237,7 @@ def setting_names(rows):
         parts = [
             text for column, text in unusual.items() if getattr(row, column) not in usual[column]
         ]
-        names.append(", ".join([loss[row.loss], f"θ = {row.theta:g}", *parts]))
+        names.append(", ".join([loss[row.loss], f"θ = {scientific(row.theta)}", *parts]))
     return pd.Series(names, rows.index, dtype=object)
 
 
@@ -273,16 +282,20 @@ def gain_curves(scores, by):
         Columns step, gain (dB), depth, and the one named by `by`; a panel a depth.
     by : str
         Column whose values are told apart; several rows of a step are averaged. The axis ends 1 dB
-        below bicubic, whatever falls further.
+        below bicubic, whatever falls further. Of a single depth, a second panel shows what is
+        within 0.4 dB of the best.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     depths = [*dict.fromkeys(scores.depth)] or [None]
-    figure, axes = _panels(len(depths), 2.6)
+    near = int(
+        len(depths) == 1 and scores.gain.notna().any()
+    )  # one depth has room for its best lines
+    figure, axes = _panels(len(depths) + near, 2.6)
     styles = _styles(scores[by].unique())
-    for axis, depth in zip(axes, depths, strict=True):
+    for axis, depth in zip(axes, depths + near * depths, strict=True):
         axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
         for name, line in scores[scores.depth == depth].groupby(by, sort=False):
             _curve(axis, line.groupby("step").gain.mean().reset_index(), "step", "gain",
@@ -290,6 +303,9 @@ def gain_curves(scores, by):
         bottom = max(axis.get_ylim()[0], -1)  # what fails may fall far below
         axis.set(ylabel="gain (dB)", title=f"{depth} layers" if len(depths) > 1 else "",
                  ylim=(bottom, None))  # fmt: skip
+    if near:
+        top = scores.groupby([by, "step"]).gain.mean().max()
+        axes[-1].set(title="the same, enlarged", ylim=(top - 0.4, top + 0.02))
     axes[-1].set_xlabel("training steps")
     return _legend(figure)
 

@@ -18,8 +18,6 @@ _SRCNN = replace(
     learning_rate=1e-4, last_rate=0.1, weight_decay=0.0, clipping="none", decay_epochs=10_000,
 )  # fmt: skip
 _TABLE3 = replace(_BASE, train_set="T91+BSD200")
-_SERIES1 = replace(_BASE, scales=(3,), loss="sum", theta=1e-4)
-_SERIES2 = replace(_FIVE, loss="sum", theta=1e-4, epochs=4, decay_epochs=1)
 
 SHORT = {
     "ablation_depth": [replace(_BASE, depth=d) for d in (5, 20, 10)],
@@ -50,23 +48,6 @@ SHORT = {
         for mode, factor in (
             ("fan_out", 0.1), ("fan_in", 0.1), ("fan_out", 1.0), ("fan_in", 1.0), ("normal", 1.0)
         )
-    ],
-    "search_theta": [
-        *(
-            replace(_SERIES1, **change)
-            for change in (
-                {}, {"theta": 3e-5}, {"init": "fan_in"}, {"loss": "patch"}, {"theta": 3e-4},
-                {"last_scale": 1.0}, {"clipping": "norm", "theta": 0.4}, {"theta": 1e-5},
-            )
-        ),
-        *(
-            replace(_SERIES2, **change)
-            for change in (
-                {"loss": "patch"}, {"loss": "patch", "theta": 3e-5}, {"theta": 3e-5},
-                {"loss": "patch", "theta": 3e-4}, {}, {"theta": 1e-5},
-                {"loss": "patch", "theta": 1e-3},
-            )
-        ),
     ],
     "srcnn": [
         _BASE,
