@@ -80,7 +80,9 @@ def test_kept_are_those_that_interpolation_loses_most_of(patches):
     worst = [torch.where(of_scale == s, errors, 0).topk(54).indices for s in (2, 3)]
     places = torch.cat(worst).sort().values
     assert torch.equal(kept.hr, patches.hr[places]) and torch.equal(kept.ilr, patches.ilr[places])
-    assert len(Patches([np.eye(41, dtype=np.uint8)], (2,), size=20, keep=0.01)) == 1
+    image = [np.eye(41, dtype=np.uint8)]
+    assert len(Patches(image, (2,), size=20, keep=0.01)) == 1
+    assert len(Patches(image, (2, 25), size=40, keep=0.5)) == 1  # ×25 leaves 25×25 pixels, no patch
 
 
 def test_sizes_of_patches():
@@ -177,6 +179,9 @@ def test_bad_arguments_of_degrade(arguments, error, message):
         ({"size": 9999}, ValueError, "no image|an image as large as a 9999×9999 patch.*samples"),
         ({"dataset": [np.zeros((3, 99), np.uint8)], "scales": (2, 4)}, ValueError,
          "image '0': hr cannot be scaled by 1/4.*got 3×99"),
+        ({"dataset": [np.zeros((5, 99), np.uint8)], "scales": (4,), "shrink": True, "size": 4},
+         ValueError, "image '0 at 0.6 of its size': hr cannot be scaled by 1/4.*got 3×60"),
+        ({"size": 9999, "keep": 0.5}, ValueError, "an image as large as a 9999×9999 patch"),
     ],
 )  # fmt: skip
 def test_bad_arguments_of_patches(arguments, error, message):

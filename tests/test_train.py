@@ -288,6 +288,7 @@ def test_averages_are_scored_and_kept_and_training_goes_on_without_them(tiny, tm
         mean = 0.7 * mean + 0.3 * weights(plain)
     first = trained(replace(config, epochs=1, **AVERAGED), tmp_path / "averaged")
     torch.testing.assert_close(weights(first), weights(plain))
+    assert not any(mean.requires_grad for mean in first.averages)  # and no step is remembered
     kept = Trainer(first.config, tmp_path / "averaged", device="cpu")
     torch.testing.assert_close(weights(kept), mean)
     scores = evaluate(kept.model, tiny.eval_sets[0], 2)
@@ -297,6 +298,19 @@ def test_averages_are_scored_and_kept_and_training_goes_on_without_them(tiny, tm
     assert set(load_checkpoint(tmp_path / "averaged")[0]) == {
         f"model.{name}" for name in kept.model.state_dict()
     }
+
+
+def test_weights_are_back_after_a_scoring_that_is_stopped(tiny, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[Trainer.__module__], "score", stopped)
+    trainer = begun(replace(tiny, **AVERAGED))
+    trainer._one_step()
+    before = weights(trainer)
+    with pytest.raises(KeyboardInterrupt):
+        trainer._score(1, [("images", 2, [])])
+    assert torch.equal(weights(trainer), before)
 
 
 def test_rescoring_adds_what_is_missing_and_trains_nothing(tiny, tmp_path):

@@ -1,7 +1,9 @@
 """Winograd's algorithm computes the convolution, and training by it is the same training."""
 
+import ast
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.nn.functional import conv2d
 
 import vdsr
 from vdsr import TrainConfig, model
-from vdsr.train import Trainer
+from vdsr.train import OutOfTime, Trainer
 
 winograd = pytest.importorskip(
     "vdsr.winograd", reason="numba is not installed", exc_type=ImportError
@@ -57,6 +59,13 @@ def test_the_result_is_the_same_each_time():
     results = [gradients(winograd.conv2d, x, weight, bias, torch.float32) for _ in range(2)]
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_is_compiled_in_stands_in_the_file_that_is_compiled():
+    """But for the paper's 64 channels: numba's cache does not see changes of other files."""
+    tree = ast.parse(Path(winograd.__file__).with_name("winograd_maps.py").read_text())
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
+    assert [name.name for each in imports for name in each.names] == ["WIDTH"]
 
 
 def test_what_is_not_finite_stays_so():
@@ -155,6 +164,24 @@ def test_threads_that_share_a_batch_train_alike(tmp_path):
     assert not torch.equal(*states)
     assert (states[0] - states[1]).norm() < 1e-3 * (states[0] - start).norm()
     torch.testing.assert_close(*losses)
+
+
+def test_threads_that_share_a_batch_go_on_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    torch.set_num_threads(2)
+    config = TrainConfig(
+        depth=3, batch_size=9, epochs=None, steps=3, train_set="samples-train", scales=(2,),
+        eval_sets=(), precision="float32",
+    )  # fmt: skip
+    whole = Trainer(config, tmp_path / "whole", device="cpu")
+    whole.fit()
+    with pytest.raises(OutOfTime):
+        Trainer(config, tmp_path / "part", device="cpu").fit(deadline=0)
+    part = Trainer(config, tmp_path / "part", device="cpu")
+    assert part.step == 1
+    part.fit()
+    for a, b in zip(whole.parameters, part.parameters, strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(("threads", "arithmetic"), [(2, "float32, Winograd"), (3, "float32")])

@@ -149,22 +149,20 @@ class Patches:
             ) from None
         pairs, of_scale = [], []
         for name, image in load_images(dataset).items():
-            for hr in sizes(luma(image), shrink):
+            for size_name, hr in _sizes(name, luma(image), shrink):
                 for scale, ratio in enumerate(ratios):
-                    pairs.append(
-                        _cut(np.stack(degrade_image(name, hr, ratio)), size, size - overlap)
-                    )
+                    pair = np.stack(degrade_image(size_name, hr, ratio))
+                    pairs.append(_cut(pair, size, size - overlap))
                     of_scale += pairs[-1].shape[1] * [scale]
         pairs = np.concatenate(pairs, axis=1)
-        if keep < 1:
-            pairs = pairs[:, _richest(pairs, np.array(of_scale), keep)]
-        pairs = torch.from_numpy(pairs).to(device)
         if pairs.shape[1] == 0:
             raise ValueError(
                 f"dataset must have an image as large as a {size}×{size} patch, "
                 f"got {shown(dataset)}, which has none"
             )
-        self.hr, self.ilr = pairs
+        if keep < 1:
+            pairs = pairs[:, _richest(pairs, np.array(of_scale), keep)]
+        self.hr, self.ilr = torch.from_numpy(pairs).to(device)
         self.size = size
         # A rotation or reflection is a reordering of the pixels: one gather does any of them.
         grid = torch.arange(size**2).view(size, size)
@@ -205,10 +203,12 @@ class Patches:
         return self.hr[patch, pixels].view(shape), self.ilr[patch, pixels].view(shape)
 
 
-def sizes(hr, shrink):
-    """Return an image's luminance, and if wanted, at four smaller sizes, rounded as images are."""
-    factors = SHRUNK if shrink else ()
-    return [hr, *(imresize(hr, scale=factor).round().clip(0, 255) for factor in factors)]
+def _sizes(name, hr, shrink):
+    """Yield an image's name and luminance, and if wanted, four smaller ones, rounded as images."""
+    yield name, hr
+    for factor in SHRUNK if shrink else ():
+        small = imresize(hr, scale=factor).round().clip(0, 255)
+        yield f"{name} at {factor:g} of its size", small
 
 
 def _richest(pairs, groups, keep):

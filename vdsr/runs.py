@@ -42,9 +42,9 @@ class Run:
         Hash of what decides the weights: config, data and recipe.
     config : TrainConfig
     history : pandas.DataFrame
-        One row a step × dataset × scale: run, step, epoch, train_loss (half the squared error
-        of a pixel in [0, 1], mean since the epoch began), clipped (share of all gradient values,
-        likewise), dataset, scale, psnr (dB), ssim.
+        One row a step × dataset × scale: run, step, epoch, train_loss (the config's error of
+        a pixel in [0, 1], the squared one halved, mean since the epoch began), clipped (share of
+        all gradient values, likewise), dataset, scale, psnr (dB), ssim.
     record : dict
         Where the run comes from: commit, torch, device, arithmetic, updates, the seconds of
         training, evaluation not counted, its work in TFLOP, the cores that others kept busy

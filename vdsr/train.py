@@ -41,7 +41,8 @@ class Trainer:
     config : TrainConfig
     checkpoint : path-like
         File to continue from if it exists, and to keep the state in. It is replaced as a
-        whole, so that a run killed at any moment goes on from it; on a CPU, to the same weights.
+        whole, so that a run killed at any moment goes on from it; on a CPU, and in as many
+        threads, to the same weights.
     device : torch.device or str, optional
         By default a CUDA GPU where there is one, else the CPU.
 
@@ -300,7 +301,8 @@ class Trainer:
                 optimizer.step()
             measured = torch.stack([loss.detach(), clipped])[:, None]
             if self.averages:
-                torch._foreach_lerp_(self.averages, self.parameters, 1 - self.config.average)
+                with torch.no_grad():  # or each step would be remembered for a gradient
+                    torch._foreach_lerp_(self.averages, self.parameters, 1 - self.config.average)
             self.measures.index_copy_(1, self.cursor, measured)
             self.cursor += 1
 
@@ -362,8 +364,10 @@ class Trainer:
         """Let the averages, if there are any, take the place of the weights in a block."""
         weights = [p.detach().clone() for p in self.parameters[: len(self.averages)]]
         self._set(self.averages)
-        yield
-        self._set(weights)
+        try:
+            yield
+        finally:
+            self._set(weights)
 
     @torch.no_grad()
     def _set(self, weights):

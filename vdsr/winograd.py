@@ -20,7 +20,6 @@ from torch.autograd.function import once_differentiable
 from .model import convolutions
 
 WIDTH = 64  # channels, as in the paper; a constant, so that loops over them are vectorised
-SQUARES = 56  # handled at a time, few enough for the processor's cache; a constant, too
 # The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
 G = np.array([[90, 0, 0], [-20, -20, -20], [-20, 20, -20], [1, 2, 4], [1, -2, 4],
               [64, 32, 16], [64, -32, 16], [0, 0, 90]]) / 90  # fmt: skip
@@ -145,6 +144,8 @@ class _Convolution(torch.autograd.Function):
 
 def _blocks(shape):
     """Yield the first and last of some squares, and room for two transforms (64, SQUARES, 64)."""
+    from .winograd_maps import SQUARES
+
     number, height, width, _ = shape
     squares = number * -(-height // 6) * -(-width // 6)
     v, m = torch.empty(2, 64, SQUARES, WIDTH)

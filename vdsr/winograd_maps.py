@@ -5,10 +5,14 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-from .winograd import SQUARES, WIDTH
+from .winograd import WIDTH
 
 # Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
 _compiled = partial(njit, cache=True, nogil=True, fastmath={"contract"})
+
+# Squares handled at a time, few enough for the processor's cache. It is a constant that is compiled
+# in, and stands here because numba's cache looks for changes in this file alone.
+SQUARES = 56
 
 # A square lies in a flat array as 8×8 times channels. Its rows are one pixel further apart than
 # they need be, since addresses that differ by multiples of 2,048 bytes share their place in the

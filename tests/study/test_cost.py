@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from skimage.io import imsave
 
 import vdsr
 from vdsr import ledger, runs
@@ -20,7 +22,19 @@ from vdsr.study import configs, cost
     ],
 )  # fmt: skip
 def test_patches_are_counted_without_cutting_them(tiny, change):
-    config = replace(tiny, **change)
+    check_count(replace(tiny, **change))
+
+
+@pytest.mark.parametrize(
+    "change", [{"scales": (2.5, 3.3)}, {"scales": (2, 5), "patch_size": 83, "keep": 0.5}]
+)
+def test_counted_are_patches_of_images_that_fit_no_scale(tiny, tmp_path, change):
+    """At ×2.5 84 pixels become 80; of these no patch of 83 can be kept."""
+    imsave(tmp_path / "image.png", np.eye(85, 84, dtype=np.uint8), check_contrast=False)
+    check_count(replace(tiny, train_set=str(tmp_path), **change))
+
+
+def check_count(config):
     cut = Patches(
         config.train_set, config.scales, size=config.patch_size, overlap=config.overlap,
         augment=config.augment, shrink=config.shrink, keep=config.keep,

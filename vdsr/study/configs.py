@@ -220,7 +220,8 @@ def later(preset):
     """Return short trainings from which the later recipe is chosen, all of equal work.
 
     The first is where the search starts: Muon and the absolute error. Each of the others changes
-    one thing, but for the paper's update and Adam's, which come with their own error and rate.
+    one thing, but for the paper's update and Adam's, which come with settings of their own, and
+    larger batches, which come with higher rates.
     """
     preset, base = preset_config(preset)
     steps = 600 if preset == "paper" else 8

@@ -10,7 +10,7 @@ from .. import ledger, machine, runs
 from ..config import TrainConfig, run_id
 from ..data import load_images
 from ..model import step_operations
-from ..patches import SHRUNK
+from ..patches import SHRUNK, as_ratio
 from ..train import Trainer
 
 TERA = 1e12
@@ -60,13 +60,13 @@ def patches(config):
     size, stride = config.patch_size, config.patch_size - config.overlap
     count = 0
     for scale in config.scales:
-        whole = 0
+        whole, multiple = 0, as_ratio(scale).numerator
         for shape in _shapes(config.train_set):
             for factor in (1, *(SHRUNK if config.shrink else ())):
-                sides = (int(ceil(factor * n) // scale * scale) for n in shape)
+                sides = (ceil(factor * n) // multiple * multiple for n in shape)
                 rows, columns = (max(0, (n - size) // stride + 1) for n in sides)
                 whole += rows * columns
-        count += whole if config.keep == 1 else max(1, round(config.keep * whole))
+        count += min(whole, max(1, round(config.keep * whole)))
     return count * (8 if config.augment else 1)
 
 
