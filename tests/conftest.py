@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from selenium import webdriver
 from skimage.io import imsave
 
 from vdsr import VDSR, TrainConfig, load_images, machine
@@ -154,6 +153,8 @@ def launch(tmp_path_factory):
     )
     if not (chromium and driver):
         pytest.skip("no Chromium with its driver is installed")
+    from selenium import webdriver  # which a machine with a GPU need not have
+
     browsers = []
 
     def start(*flags):

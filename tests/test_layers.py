@@ -1,6 +1,7 @@
 """Two floors: the library, and on top of it the study, which the library does not know."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -108,3 +109,14 @@ def test_importing_the_package_is_quick():
 def test_the_queue_needs_no_plotting_library():
     """Machines that only train do not have one."""
     assert not drawing(imported("import vdsr.study, vdsr.study.queue, vdsr.__main__"))
+
+
+def test_the_readmes_tree_is_the_real_one():
+    """Each module is named under its floor, once, and nothing else is."""
+    tree = (ROOT / "README.md").read_text().split("```\nbook/ ")[1].split("```")[0]
+    library, study = tree.split("vdsr/study/ ")
+    for text, folder in ((library, ROOT / "vdsr"), (study, ROOT / "vdsr" / "study")):
+        named = re.findall(r"^  (\w+\.py) ", text, re.MULTILINE)
+        assert sorted(named) == sorted(
+            p.name for p in folder.glob("*.py") if p.name != "__init__.py"
+        )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vdsr.config import TrainConfig, run_id
 from vdsr.study import configs, paper, table3
+from vdsr.study.evidence import final
 from vdsr.study.findings import Noise
 from vdsr.study.short import SHORT
 from vdsr.study.studies import (
@@ -466,6 +467,18 @@ def test_table_3_is_open_until_all_sets_are_measured(evidence):
     scores = table3_scores()
     [found] = evidence("benchmark", [], more=scores[scores.dataset != "Urban100"]).findings
     assert found.verdict == "not run"
+
+
+def test_chosen_bounds_are_those_that_bsd10_chose():
+    """A kind's bound is tried at other rates as soon as its three at 0.1 are recorded."""
+    rows = final(load("ablation_clipping", "paper", missing="skip").histories)
+    rows = rows[(rows.dataset == "BSD10") & (rows.learning_rate == 0.1)]
+    chosen = {}
+    for kind in ("value", "norm"):
+        psnr = rows[rows.clipping == kind].groupby("theta").psnr.mean()
+        if len(psnr) == 3:
+            chosen[kind] = psnr.idxmax()
+    assert chosen == configs.CHOSEN_BOUNDS
 
 
 # What is read off beside the claims
