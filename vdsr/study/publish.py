@@ -69,7 +69,7 @@ def numbers():
         "paper_runs": f"{len(set(whole) & set(runs.run)):,}",
         "paper_asked": f"{len(whole):,}",
         "hours": f"{runs.seconds.sum() / 3600:.1f}",
-        "theta": "${} \\cdot 10^{{{}}}$".format(*map(int, f"{TrainConfig().theta:.0e}".split("e"))),
+        "theta": figures.scientific(TrainConfig().theta),
         "weights": f"{sum(p.numel() for p in VDSR().parameters()):,}",
         "weights_without_biases": f"{sum(p.numel() for p in VDSR(bias=False).parameters()):,}",
         "paper_set14": triple(reported.psnr),
