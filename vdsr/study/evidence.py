@@ -136,6 +136,15 @@ class Evidence:
         """What the runs are, in sentences: how many, how long, on what, with how many seeds."""
         return caption(self)
 
+    @cached_property
+    def whole(self):
+        """What is recorded of the paper's length, while shorter runs of its images are shown."""
+        if self.preset != "short":
+            return self
+        configs = self.study.configs("paper")
+        histories = train_all(configs, missing="skip")
+        return Evidence(self.study, "paper", configs, histories, "skip")
+
     def so_far(self):
         """Return a table of the runs of the paper's length, while runs of a shorter one are shown.
 
@@ -145,11 +154,8 @@ class Evidence:
             A row a run: the settings that tell the study's runs apart, and PSNR in dB at the end,
             by scale. None if there is no such run yet, or if they are what the page shows.
         """
-        if self.preset != "short":
-            return None
-        configs = self.study.configs("paper")
-        whole = Evidence(self.study, "paper", configs, train_all(configs, missing="skip"), "skip")
-        if whole.final.empty:
+        configs, whole = self.whole.configs, self.whole
+        if self.preset != "short" or whole.final.empty:
             return None
         varied = [name for name in KIND if len({getattr(c, name) for c in configs}) > 1]
         for name in reversed(varied):
