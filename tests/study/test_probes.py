@@ -19,9 +19,10 @@ from vdsr.study.probes import (
 from vdsr.train import Trainer
 
 
-def test_gradient_magnitudes_are_those_before_clipping(tmp_path, monkeypatch, tiny):
+@pytest.mark.parametrize("width", [4, 64])  # of 64 channels, training takes another path
+def test_gradient_magnitudes_are_those_before_clipping(tmp_path, monkeypatch, tiny, width):
     monkeypatch.chdir(tmp_path)
-    config = replace(tiny, theta=1e-9, precision="float32")
+    config = replace(tiny, theta=1e-9, precision="float32", width=width)
     magnitudes = gradient_magnitudes(config, [0, 2])
     assert {*magnitudes.step} == {0, 2}
     assert {*magnitudes.layer} == {1, 2, 3}

@@ -1,6 +1,5 @@
 """Measurements beside training: gradients, fields, borders, and the paper's arithmetic."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -31,23 +30,17 @@ def gradient_magnitudes(config, steps):
     trainer = Trainer(config, Path("not kept"), device="cpu")
     trainer._begin(0, 0)
     tables = []
-
-    def watch(layer):
-        def hook(parameter):
-            step = int(trainer.cursor)
-            if step in steps:
-                ratio = parameter.grad.abs().flatten().numpy() * (trainer.rate / config.theta)
-                tables.append(pd.DataFrame({"step": step, "layer": layer, "ratio": ratio}))
-
-        return hook
-
-    with ExitStack() as hooks:
-        for layer, convolution in enumerate(convolutions(trainer.model), 1):
-            for parameter in convolution.parameters():
-                handle = parameter.register_post_accumulate_grad_hook(watch(layer))
-                hooks.callback(handle.remove)
-        for _ in range(steps[-1] + 1):
-            trainer._one_step()
+    for step in range(steps[-1] + 1):
+        if step in steps:
+            loss = trainer._loss(*trainer.patches.batch(trainer.order[trainer.cursor][0]))
+            gradients = torch.autograd.grad(loss, trainer.parameters)
+            gradients = dict(zip(trainer.parameters, gradients, strict=True))
+            for layer, convolution in enumerate(convolutions(trainer.model), 1):
+                for parameter in convolution.parameters():
+                    sizes = gradients[parameter].abs().flatten().numpy()
+                    ratio = sizes * (trainer.rate / config.theta)
+                    tables.append(pd.DataFrame({"step": step, "layer": layer, "ratio": ratio}))
+        trainer._one_step()
     return pd.concat(tables, ignore_index=True)
 
 
