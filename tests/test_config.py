@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vdsr import TrainConfig, config
 from vdsr.config import RECIPE, run_id, settings_of
+from vdsr.model import receptive_field
 
 NAN, INF = float("nan"), float("inf")
 STEPS = {"epochs": None, "steps": 1000}
@@ -293,3 +294,13 @@ def test_images_that_are_given_go_into_a_folder_first():
             message = f"{name} must be an image set's name or a folder's path, .*a folder first, as"
             with pytest.raises(ValueError, match=message):
                 TrainConfig(**{name: value})
+
+
+def test_networks_without_padding_need_a_patch_as_large_as_their_field():
+    for architecture, make in config.ARCHITECTURES.items():
+        tiny = TrainConfig(depth=2, width=1)
+        field = receptive_field(make(tiny)) if architecture != "VDSR" else 1
+        TrainConfig(architecture=architecture, patch_size=field)
+        if field > 1:
+            with pytest.raises(ValueError, match=f"patch_size must be at least {field} for"):
+                TrainConfig(architecture=architecture, patch_size=field - 1)

@@ -21,6 +21,8 @@ ARCHITECTURES = {
     "SRCNN 9-1-5": lambda c: SRCNN(middle=1),
     "SRCNN 9-5-5": lambda c: SRCNN(middle=5),
 }
+# Sides of the receptive fields of networks that train without padding, in pixels.
+FIELDS = {"SRCNN 9-1-5": 13, "SRCNN 9-5-5": 17}
 
 
 def _number(default, low, high, *, above=False, **metadata):
@@ -120,8 +122,7 @@ class TrainConfig:
                 f"optimizer must be 'sgd' or 'adam' for {self.label}: "
                 f"'muon' needs a VDSR with hidden layers"
             )
-        _, *sides = self.architecture.replace("-", " ").split()
-        field = 1 + sum(int(side) - 1 for side in sides)
+        field = FIELDS.get(self.architecture, 1)
         if self.patch_size < field:
             raise ValueError(
                 f"patch_size must be at least {field} for {self.architecture}, "
