@@ -1,6 +1,7 @@
 """The queue on workers that share nothing with the client but the images."""
 
 import contextlib
+import gc
 import io
 import re
 import sys
@@ -133,13 +134,20 @@ def test_the_dashboard_is_where_it_is_said_to_be(started):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "no address", "tcp://no.such.host:1"])
 def test_an_unknown_scheduler_is_one_clear_error(monkeypatch, capsys, address):
-    pytest.importorskip("distributed")
+    client = pytest.importorskip("distributed").Client
+
+    def clients():
+        return [each for each in gc.get_objects() if client in type(each).__mro__]
+
+    before = {id(each) for each in clients()}
     monkeypatch.setattr(cluster, "CONNECTING", 0.5)
     assert cli.main(["study", "--preset", "smoke", "--scheduler", address]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"vdsr study: no scheduler answers at '{address}'; give the address")
     assert err.count("\n") == 1
+    # Nothing is left whose end could meet another's start.
+    assert {each.status for each in clients() if id(each) not in before} <= {"closed"}
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "2"), ("--scheduler", "tcp://127.0.0.1:9")])

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import psutil
 import torch
@@ -41,9 +41,25 @@ def executor(workers=None, scheduler=None):
             "more than one worker needs the package distributed, which "
             "`pip install -c constraints.txt -e '.[scale]'` brings"
         ) from error
+
+    class Closing(Client):
+        """A client that ends when it cannot start, and not whenever it is collected.
+
+        If that is while another one starts, the two wait for each other forever.
+        """
+
+        def start(self, **options):
+            try:
+                return super().start(**options)
+            except BaseException:
+                with suppress(TimeoutError):
+                    self.close()
+                self.status = "closed"
+                raise
+
     with nullcontext(scheduler) if scheduler else _local(workers) as place:
         try:
-            client = Client(place, timeout=CONNECTING, set_as_default=False)
+            client = Closing(place, timeout=CONNECTING, set_as_default=False)
         except (OSError, ValueError) as error:
             raise OSError(
                 f"no scheduler answers at {scheduler!r}; give the address that `dask scheduler` "
