@@ -79,7 +79,7 @@ class TrainConfig:
     adam_rate: float = _number(1e-3, 0, 1e6, above=True)  # ours: of what Muon leaves to Adam
     momentum: float = _number(0.9, 0, 0.9999)  # §3.2
     weight_decay: float = _number(1e-4, 0, 1e3)  # §3.2
-    average: float = _number(0.0, 0, 0.99999, before=0.0)  # ours: of weights, what stays a step
+    average: float = _number(0.0, 0, 0.99999, before=0.0)  # ours: what a mean of weights keeps
     error: Literal["squared", "absolute", "charbonnier"] = "squared"  # §3.2
     loss: Literal["sum", "patch", "pixel"] = "patch"  # ours: what half the squared error is over
     clipping: Literal["adjustable", "value", "norm", "none"] = "adjustable"  # §3.2

@@ -10,6 +10,7 @@ from .checks import numbers, real, shown, whole
 from .data import load_images, luma
 from .imresize import imresize
 
+# Of an image's size: how public code of super-resolution multiplies its training images.
 SHRUNK = 0.9, 0.8, 0.7, 0.6
 
 
@@ -212,7 +213,7 @@ def _sizes(name, hr, shrink):
 
 
 def _richest(pairs, groups, keep):
-    """Return the places of a share of each group, of which interpolation is furthest off."""
+    """Return the places of a share of each group: of pairs that differ most."""
     errors = np.square(pairs[0] - pairs[1]).mean(1)
     chosen = []
     for group in np.unique(groups):
