@@ -153,7 +153,8 @@ def test_row_table_and_number_say_the_same():
     found = finding(1.234, 0.1, inf)
     assert found.row() == {
         "claim": "It is so", "source": "Table 9", "page": "page",
-        "paper": "+0.50 to +2.50 dB", "ours": "+0.10 to +1.23 dB; 1 diverged; holds in 2 of 3",
+        "paper": "+0.50 to +2.50 dB",
+        "ours": "+0.10 to +1.23 dB; 1 where the other diverged; holds in 2 of 3",
         "verdict": "partly reproduced", "basis": "`paper`, 1 seed",
     }  # fmt: skip
     table = found.table()
@@ -163,7 +164,9 @@ def test_row_table_and_number_say_the_same():
     assert [*table["chance reaches"]] == [0.2] * 3
     assert [*table["as claimed"]] == ["yes", "no", "yes"]
     assert found.number("case 0") == "+1.23 dB"
-    assert found.number("case 2") == "1 diverged"
+    assert found.number("case 2") == "1 where the other diverged"
+    assert finding(0.5).row()["ours"] == "case 0: +0.50 dB"  # else nobody knows what is compared
+    assert replace(found, network="their weights").row()["basis"] == "their weights"
 
 
 def test_a_table_tells_no_from_not_run():
@@ -200,7 +203,7 @@ def test_the_papers_words_stand_where_it_has_no_numbers():
     found = Finding("name", "It is so", "§1", "page", (Case("a", 1.0, seeds=3),), "short", "words")
     assert found.row()["paper"] == "words"
     assert found.row()["basis"] == "`short`, 3 seeds"
-    assert found.row()["ours"] == "+1.00 dB"
+    assert found.row()["ours"] == "a: +1.00 dB"
 
 
 def test_seeds_are_those_of_the_case_that_has_fewest():
@@ -209,7 +212,7 @@ def test_seeds_are_those_of_the_case_that_has_fewest():
 
 
 def test_span():
-    assert span([0.1, inf, -0.2, -inf]) == "-0.20 to +0.10 dB; 2 diverged"
+    assert span([0.1, inf, -0.2, -inf]) == "-0.20 to +0.10 dB; 1 where the other diverged; 1 diverged"
     assert span([0.101, 0.1]) == "+0.10 dB"
     assert span([]) == ""
 

@@ -72,7 +72,7 @@ def test_gradient_field_measures_the_receptive_field(depth, dilation, residual):
 def test_field_sides_by_hand():
     field = np.zeros((7, 7))
     field[3, 3], field[2, 2], field[3, 5] = 8.0, 1.5, 0.5
-    assert field_sides(field) == (5, 3)
+    assert field_sides(field) == (5, pytest.approx(1 + 2 * (0.9 - 0.8) / 0.15))
     field[3, 3] = 100
     assert field_sides(field) == (5, 1)
 
@@ -92,7 +92,11 @@ def test_border_profile_knows_padding_from_surroundings():
     assert [*table.index] == [0, 1, 2, 3, 4]
     assert table["zero padding"][0] < table["true surroundings"][0] - 1
     same = table.loc[1:]
-    assert [*same["zero padding"]] == pytest.approx([*same["true surroundings"]])
+    for method in ("zero padding", "replicated", "mirrored"):
+        assert [*same[method]] == pytest.approx([*same["true surroundings"]])
+    # Beside the outermost pixel lies a copy of it, whichever way: the same in both but at corners.
+    assert table["replicated"][0] == pytest.approx(table["mirrored"][0], abs=0.01)
+    assert table["zero padding"][0] < table["replicated"][0] < table["true surroundings"][0]
     _, hr, ilr = next(prepare(images, 2))
     ring = np.ones((48, 60), bool)
     ring[1:-1, 1:-1] = False

@@ -190,17 +190,22 @@ def test_the_border_is_recorded_or_measured(here, monkeypatch, tmp_path):
     (tmp_path / "results" / "border.csv").write_text("distance,method,psnr\n0,bicubic,30\n")
     assert [*table3.border("paper", "skip").psnr] == [30]
     assert len(measured) == 1
+    monkeypatch.setattr(table3, "authors", lambda: "theirs")
+    monkeypatch.setattr(table3, "load_images", lambda name: name)
+    table3.measured_border("paper")
+    assert measured[1] == ("theirs", len("Set5"), 3)
 
 
 @pytest.mark.slow
-def test_the_recorded_border_is_the_shipped_networks(data_dir):
+def test_the_recorded_border_is_the_authors_networks(data_dir):
     recorded = pd.read_csv(MEASURED.with_name("border.csv"))
     images = dict([next(iter(vdsr.load_images("Set5").items()))])
-    one = probes.border_profile(vdsr.load_pretrained(), images, 3)
+    one = probes.border_profile(table3.authors(), images, 3)
     assert [*recorded.columns] == [*one.columns]
     assert len(recorded) == len(one)
     outermost = recorded[recorded.distance == 0].set_index("method").psnr
     assert outermost["bicubic"] < outermost["zero padding"] < outermost["true surroundings"]
+    assert outermost[["replicated", "mirrored"]].max() < outermost["zero padding"]
 
 
 # The network that ships

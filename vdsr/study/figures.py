@@ -484,7 +484,8 @@ def border_curves(profile):
     table = profile.pivot(index="distance", columns="method", values="psnr")
     figure, [axis] = _panels(1, 2.6)
     axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
-    for method, style in _styles(("true surroundings", "zero padding")).items():
+    methods = [name for name in profile.method.unique() if name != "bicubic"]
+    for method, style in _styles(methods).items():
         axis.plot(table[method] - table["bicubic"], ms=5, lw=1.5, **style)
     axis.set(xlabel="distance from the border (pixels)", ylabel="gain over bicubic (dB)")
     return _legend(figure)

@@ -157,6 +157,8 @@ class Finding:
         Which runs.
     theirs : str
         What the paper offers where it has no numbers for the cases.
+    network : str
+        What was measured, where that is no run of a preset.
     """
 
     name: str
@@ -166,6 +168,7 @@ class Finding:
     cases: tuple
     preset: str
     theirs: str = ""
+    network: str = ""
 
     @property
     def verdict(self):
@@ -174,7 +177,8 @@ class Finding:
             return "not run"
         good = sum(case.holds for case in self.cases)
         answer = "all" if good == len(self.cases) else "some" if good else "none"
-        judged = self.preset == "paper" and not any(isnan(case.bar) for case in self.cases)
+        whole = self.preset == "paper" or self.network
+        judged = whole and not any(isnan(case.bar) for case in self.cases)
         return (WORDS if judged else HINTS)[answer]
 
     @property
@@ -189,8 +193,10 @@ class Finding:
         if self.verdict != "not run":
             good = sum(case.holds for case in known)
             count = f"; holds in {good} of {len(known)}" if len(known) > 1 else ""
-            ours = f"{span([case.ours for case in known])}{count}"
-            basis = f"`{self.preset}`, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+            label = f"{known[0].label}: " if len(known) == 1 else ""
+            ours = f"{label}{span([case.ours for case in known])}{count}"
+            runs = f"`{self.preset}`, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+            basis = self.network or runs
         reported = [case.paper for case in self.cases if not isnan(case.paper)]
         return {
             "claim": self.claim, "source": self.source, "page": self.page,
@@ -217,10 +223,10 @@ class Finding:
 
 
 def span(values):
-    """Return in words from where to where some differences go, in dB, and how many diverged."""
+    """Return in words from where to where some differences go, in dB, and which side diverged."""
     known = [value for value in values if isfinite(value)]
-    lost = len(values) - len(known)
-    words = [f"{lost} diverged"] if lost else []
+    sides = {"where the other diverged": values.count(inf), "diverged": values.count(-inf)}
+    words = [f"{count} {side}" for side, count in sides.items() if count]
     if known:
         low, high = f"{min(known):+.2f}", f"{max(known):+.2f}"
         words.insert(0, f"{low} dB" if low == high else f"{low} to {high} dB")

@@ -106,40 +106,48 @@ def field_sides(field):
 
     Returns
     -------
-    theoretical, effective : int
-        Sides of the smallest centred squares that hold all, and nine tenths, of the sum.
+    theoretical : int
+        Side of the smallest centred square that holds the whole sum.
+    effective : float
+        Side of the centred square that holds nine tenths of it, interpolated between the squares
+        that consist of whole pixels.
     """
     distance = np.abs(np.indices(field.shape) - len(field) // 2).max(axis=0)
     share = np.bincount(distance.ravel(), field.ravel()).cumsum() / field.sum()
-    return 2 * int(distance[field > 0].max()) + 1, 2 * int(np.argmax(share >= 0.9)) + 1
+    effective = np.interp(0.9, share, 1 + 2 * np.arange(len(share)))
+    return 2 * int(distance[field > 0].max()) + 1, float(effective)
 
 
 def border_profile(model, images, scale, width=24):
     """Score a network ring by ring inside a border that was not one until it was cut.
 
-    The middle of each image is cut out, and super-resolved once with zero padding at the cut,
-    and once with the surroundings that were cut away.
+    The middle of each image is cut out, and super-resolved with zeros beyond the cut, with its
+    outermost pixels repeated there, mirrored there, and with the surroundings that were cut away.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Maps (1, 1, H, W) in [0, 1] to the same shape.
+        Maps (1, 1, H, W) in [0, 1] to the same shape, padding with zeros.
     images : mapping of str to ndarray of uint8
     scale : float
     width : int
-        How many rings of one pixel to look at.
+        How many rings of one pixel to look at; and how many pixels are repeated or mirrored.
 
     Returns
     -------
     pandas.DataFrame
         Columns distance (pixels from the border), method, psnr (dB, of all images' pixels).
     """
-    names = ["bicubic", "zero padding", "true surroundings"]
+    names = ["bicubic", "zero padding", "replicated", "mirrored", "true surroundings"]
     counts = np.zeros(width + 1)
     totals = np.zeros((len(names), width + 1))
+    inside = slice(width, -width)
     for _, hr, ilr in prepare(images, scale):
         cut = tuple(slice(n // 4, -(n // 4)) for n in hr.shape)
-        results = ilr[cut], super_resolve(model, ilr[cut]), super_resolve(model, ilr)[cut]
+        results = [ilr[cut], super_resolve(model, ilr[cut])]
+        for mode in ("edge", "symmetric"):
+            results.append(super_resolve(model, np.pad(ilr[cut], width, mode))[inside, inside])
+        results.append(super_resolve(model, ilr)[cut])
         sides = [np.minimum(np.arange(n), np.arange(n)[::-1]) for n in hr[cut].shape]
         distance = np.minimum.outer(*sides).clip(max=width).ravel()
         counts += np.bincount(distance, minlength=width + 1)

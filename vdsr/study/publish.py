@@ -6,13 +6,11 @@ import pandas as pd
 
 from .. import ledger, machine
 from ..config import TrainConfig, run_id
-from ..data import load_images
 from ..evaluate import evaluate
 from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..upscale import PRETRAINED, load_pretrained
 from . import bench, crops, figures, findings, lessons, paper, table3
-from .probes import border_profile
 from .queue import asked
 from .studies import STUDIES, load
 
@@ -148,7 +146,7 @@ def publish(names=None):
     means = pd.concat(bicubic).groupby(["dataset", "scale"]).psnr.mean().reset_index()
     write_text(results / "bicubic.csv", means.to_csv(index=False, float_format="%.6g"))
     network = load_pretrained()
-    profile = border_profile(network, load_images("Set5"), 3)
+    profile = table3.measured_border("paper")
     write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))
     crops.write_slider(results / "figures", network)
     for name in names or pages:

@@ -144,7 +144,9 @@ def measure(model, dataset, scale):
 
 
 def border(preset, missing):
-    """Return how well the network that ships predicts each ring of pixels inside a border.
+    """Return how well a network predicts each ring of pixels inside a border, at ×3.
+
+    With the paper's images it is the authors' own network, and otherwise the one that ships.
 
     Parameters
     ----------
@@ -154,13 +156,19 @@ def border(preset, missing):
     Returns
     -------
     pandas.DataFrame
-        From `vdsr.study.probes.border_profile`, at ×3.
+        From `vdsr.study.probes.border_profile`.
     """
     path = machine.ROOT / "results" / "border.csv"
     if public(preset) and path.exists():
         return ledger.table("border")
-    images = load_images("Set5" if public(preset) else "samples-test")
-    return border_profile(load_pretrained(), images, 3)
+    return measured_border(preset)
+
+
+def measured_border(preset):
+    """Return what `border` does, measured now."""
+    if public(preset):
+        return border_profile(authors(), load_images("Set5"), 3)
+    return border_profile(load_pretrained(), load_images("samples-test"), 3)
 
 
 def _model(method, config):
