@@ -212,7 +212,9 @@ def test_seeds_are_those_of_the_case_that_has_fewest():
 
 
 def test_span():
-    assert span([0.1, inf, -0.2, -inf]) == "-0.20 to +0.10 dB; 1 where the other diverged; 1 diverged"
+    assert (
+        span([0.1, inf, -0.2, -inf]) == "-0.20 to +0.10 dB; 1 where the other diverged; 1 diverged"
+    )
     assert span([0.101, 0.1]) == "+0.10 dB"
     assert span([]) == ""
 

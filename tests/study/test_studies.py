@@ -112,7 +112,9 @@ def test_a_plain_network_that_diverges_is_behind(evidence, row):
     rows = table1_rows(row, {(0.1, "non-residual", 10): nan, (0.1, "non-residual", 80): nan})
     residual, _ = evidence("ablation_residual", rows).findings
     assert residual.verdict == "reproduced"
-    assert residual.row()["ours"] == "+0.41 to +6.41 dB; 2 where the other diverged; holds in 6 of 6"
+    assert (
+        residual.row()["ours"] == "+0.41 to +6.41 dB; 2 where the other diverged; holds in 6 of 6"
+    )
 
 
 def test_a_missing_cell_leaves_table_1_open(evidence, row):
