@@ -83,6 +83,9 @@ def test_what_is_said_of_rounded_numbers():
     assert pytest.approx(5.9, abs=0.1) == (1152 + 36864 * 18) / (1152 + 36864 * 3)
     curve = FIGURE3[2]
     assert all(curve[d] < curve[15] for d in (16, 17))  # the dip
+    exercise = (ROOT / "book" / "use.md").read_text()
+    assert f"0.001: {gap(0.001, 10):.2f} dB, against {gap(0.1, 10):.2f} dB at 0.1" in exercise
+    assert gap(0.001, 10) == min(gap(rate, 10) for rate in (0.1, 0.01, 0.001))
 
 
 def cases(e, name):
