@@ -50,7 +50,6 @@ NUMBERS = [
     ("ablation_depth", f"some {round(9 * 64**2, -3):,} more weights"),
     ("ablation_depth", f"$9 \\cdot 64 = {9 * 64}$"),
     ("ablation_residual", f"between {min(GAPS):.1f} and {max(GAPS[::4]):.1f} dB"),
-    ("ablation_residual", f"it falls to {TABLE1[0.1, 'non-residual', 20]:.2f} dB"),
     ("ablation_residual", f"has {TABLE1[0.1, 'non-residual', 10]:.2f} dB after 10 epochs"),
     ("ablation_residual", f"about {BICUBIC['Set5', 2]:.1f} dB on Set5 at ×2"),
     ("ablation_residual", rf"\approx {WORSE:.1f}$"),
@@ -110,6 +109,18 @@ def residual(e):
     [fast] = cases(e, "fast").values()
     assert fast < 0
     assert {*e.final.depth} == {5}
+    whole = e.whole.rows[e.whole.rows.learning_rate == 0.1]
+    plain = whole[~whole.residual].set_index("epoch")
+    bicubic = BICUBIC["Set5", 2]
+    assert plain.psnr[20] < plain.psnr[10] - 5 < bicubic - 5 and plain.psnr[80] < bicubic - 0.5
+    assert plain.psnr[5::].diff().abs().max() > 3
+    assert plain.clipped[20] > 0.5 and plain.clipped[40] > 0.4 and plain.clipped[60] > 0.1
+    level = whole[whole.residual & (whole.seed == 0)].set_index("epoch")
+    assert level.clipped[20] < 0.2 and level.clipped[40] < 0.01
+    second = whole[whole.residual & (whole.seed == 1)].set_index("epoch").psnr
+    assert level.psnr[80] == pytest.approx(second[80], abs=0.05)
+    assert level.psnr[80] < TABLE1[0.1, "residual", 80] - 0.1
+    assert {*e.whole.rows.learning_rate} == {0.1}
 
 
 def scales(e):
