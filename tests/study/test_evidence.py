@@ -210,15 +210,19 @@ def test_a_page_of_short_runs_lists_the_others_so_far(evidence, row, monkeypatch
         for place, config in enumerate(made[:-1])
     ]
     recorded = evidence(name, rows).histories
-    monkeypatch.setattr(module, "train_all", lambda some, missing: recorded)
+    asked = []
+    monkeypatch.setattr(
+        module, "train_all", lambda some, missing: asked.append({c.seed for c in some}) or recorded
+    )
     styled = evidence(name, [], "short").so_far()
+    assert asked == [{0}, {1, 2}]
     [psnr] = [styled.data[column] for column in styled.data]
     assert sorted(psnr) == [30.0 + place for place in range(len(made) - 1)]
     html = styled.to_html()
     assert "30.00" in html
     assert "00000" not in html
     assert "_" not in "".join(styled.data.index.names)
-    assert f"PSNR in dB on {study.images} at the end, by scale; one seed" in html
+    assert f"PSNR in dB on {study.images} at the end, by scale, mean over the recorded" in html
     assert evidence(name, rows, "paper").so_far() is None
     monkeypatch.setattr(module, "train_all", lambda some, missing: recorded[:0])
     assert evidence(name, [], "short").so_far() is None

@@ -1,7 +1,7 @@
 """What a study is made of: its runs as far as they are recorded, and what to ask of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import pandas as pd
@@ -142,7 +142,7 @@ class Evidence:
         if self.preset != "short":
             return self
         configs = self.study.configs("paper")
-        histories = train_all(configs, missing="skip")
+        histories = with_seeds(configs, train_all(configs, missing="skip"))
         return Evidence(self.study, "paper", configs, histories, "skip")
 
     def so_far(self):
@@ -163,11 +163,13 @@ class Evidence:
             kinds = {tuple(getattr(c, each) for each in others) for c in configs}
             if others and len(kinds) == len(configs):
                 varied = others
-        table = whole.final.pivot(index=varied, columns="scale", values="psnr")
+        # By hand, since a pivot table leaves out runs without epochs or a bound, say.
+        means = whole.final.groupby([*varied, "scale"], dropna=False).psnr
+        table = means.agg(lambda psnr: psnr.mean(skipna=False)).unstack()
         table.index.names = [name.replace("_", " ") for name in varied]
         title = (
             f"Recorded so far at the paper's length: PSNR in dB on {self.study.images} at the end, "
-            f"by scale; one seed"
+            f"by scale, mean over the recorded seeds"
         )
         style = table.style.format(precision=2, na_rep="–").format_index("×{:g}", axis=1)
         return style.format_index(lambda v: f"{v:g}" if isinstance(v, float) else v).set_caption(
@@ -200,6 +202,15 @@ class Evidence:
     def psnr(self, **chosen):
         """Return the PSNR of the final rows in which columns have the given values."""
         return pick(self.final, **chosen)
+
+
+def with_seeds(configs, histories):
+    """Return the histories of some runs, and those of their further seeds that are recorded."""
+    asked = {run_id(config) for config in configs}
+    seeds = [replace(config, seed=seed) for config in configs for seed in range(SEEDS)]
+    others = train_all([c for c in seeds if run_id(c) not in asked], missing="skip")
+    tables = [table for table in (histories, others) if len(table)]
+    return pd.concat(tables or [histories]).reset_index(drop=True)
 
 
 def final(histories):

@@ -11,7 +11,7 @@ from ..model import receptive_field
 from ..runs import train_all
 from . import configs, paper, table3
 from .cost import announce
-from .evidence import SEEDS, Evidence, Study, final, pick
+from .evidence import SEEDS, Evidence, Study, final, pick, with_seeds
 from .findings import Case, Finding, case
 
 
@@ -50,12 +50,8 @@ def load(name, preset="auto", *, refresh=False, missing="train"):
     chosen = study.runs(preset)
     if missing == "train" and preset == "paper":
         announce(chosen, refresh)
-    histories = train_all(chosen, refresh=refresh, missing=missing)
-    asked = {run_id(config) for config in chosen}
-    seeds = [replace(c, seed=seed) for c in chosen for seed in range(SEEDS)]
-    others = train_all([c for c in seeds if run_id(c) not in asked], missing="skip")
-    histories = pd.concat([t for t in (histories, others) if len(t)] or [histories])
-    return Evidence(study, preset, chosen, histories.reset_index(drop=True), missing)
+    histories = with_seeds(chosen, train_all(chosen, refresh=refresh, missing=missing))
+    return Evidence(study, preset, chosen, histories, missing)
 
 
 def as_table1(rows):
