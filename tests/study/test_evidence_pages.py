@@ -281,11 +281,10 @@ def test_what_is_said_of_other_libraries():
         [cell.get_text(strip=True) for cell in row.select("th, td")]
         for row in BeautifulSoup(first, "html.parser").select("tbody tr")
     ]
-    names = [row[-4] for row in rows]
-    half = len(rows) // 2
-    table = pd.DataFrame([row[-3:] for row in rows], columns=[2, 3, 4]).astype(float)
-    interpolated, network = (part.set_axis(names[:half]) for part in (table[:half], table[half:]))
-    assert names[:half] == names[half:]
+    table = pd.DataFrame([row[1:] for row in rows], [row[0] for row in rows]).astype(float)
+    interpolated, network = (
+        table[part].set_axis([2, 3, 4], axis=1) for part in ([0, 1, 2], [3, 4, 5])
+    )
     gaps = [part - part.loc["MATLAB's (as here)"] for part in (interpolated, network)]
     others = ["torch (default)", "OpenCV", "scikit-image"]
     assert max(gap.drop(others).abs().max().max() for gap in gaps) < 0.15

@@ -98,9 +98,12 @@ def provenance():
             done = table.loc[[i for i in table.index if i in wanted]]
             if not wanted:
                 continue
-            cells = [", ".join(sorted(set(done[c]))) for c in ("device", "arithmetic")]
-            parts = {part[:7] for cell in done.commit for part in cell.split(" then ")}
-            commits = ", ".join(f"`{part}`" for part in sorted(parts))
+            device, arithmetic, commits = (
+                sorted({part for cell in done[column] for part in cell.split(" then ")})
+                for column in ("device", "arithmetic", "commit")
+            )
+            cells = "; ".join(device), "; ".join(arithmetic)
+            commits = ", ".join(f"`{commit[:7]}`" for commit in commits)
             counts = f"{len(done)} | {len(wanted)} | {done.seconds.sum() / 3600:.1f}"
             work = f"{done.tflop.sum():,.0f}"
             lines.append(
