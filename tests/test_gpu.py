@@ -172,14 +172,14 @@ import sys, warnings
 from vdsr import TrainConfig
 from vdsr.train import Trainer
 
-step = Trainer._one_step
+step = Trainer.one_step
 
 def waiting(self):
     step(self)
     self.measures[0].sum().item()  # for which a capture cannot wait
 
 folder, runs = sys.argv[1:]
-Trainer._one_step = waiting
+Trainer.one_step = waiting
 for seed in (0, 1):
     config = TrainConfig(depth=3, width=16, epochs=2, decay_epochs=1, train_set=folder, seed=seed,
                          batch_size=3, eval_sets=(folder,), eval_scales=(2,))

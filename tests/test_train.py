@@ -26,7 +26,7 @@ SRCNN = {"architecture": "SRCNN 9-1-5", "patch_size": 33, "overlap": 19, "last_r
 
 def begun(config, path="not kept"):
     trainer = Trainer(config, path, device="cpu")
-    trainer._begin(0, 0)
+    trainer.begin(0, 0)
     return trainer
 
 
@@ -161,13 +161,13 @@ def test_scores_at_a_step_are_those_of_a_training_that_ends_there(tiny, tmp_path
 
 def test_loss_and_share_are_means_since_the_epoch_began(tiny, tmp_path, monkeypatch):
     """Not those of the last batch."""
-    seen, step = [], Trainer._one_step
+    seen, step = [], Trainer.one_step
 
     def watched(self):
         step(self)
         seen.append(self.measures[:, int(self.cursor) - 1].tolist())
 
-    monkeypatch.setattr(Trainer, "_one_step", watched)
+    monkeypatch.setattr(Trainer, "one_step", watched)
     config = replace(tiny, eval_steps=(4,), theta=1e-3)
     history = trained(config, tmp_path / "run").history
     for row, part in zip(history, (seen[:4], seen[:6], seen[6:]), strict=True):
@@ -284,7 +284,7 @@ def test_averages_are_scored_and_kept_and_training_goes_on_without_them(tiny, tm
     plain = begun(config)
     mean = weights(plain)
     for _ in range(6):
-        plain._one_step()
+        plain.one_step()
         mean = 0.7 * mean + 0.3 * weights(plain)
     first = trained(replace(config, epochs=1, **AVERAGED), tmp_path / "averaged")
     torch.testing.assert_close(weights(first), weights(plain))
@@ -306,7 +306,7 @@ def test_weights_are_back_after_a_scoring_that_is_stopped(tiny, monkeypatch):
 
     monkeypatch.setattr(sys.modules[Trainer.__module__], "score", stopped)
     trainer = begun(replace(tiny, **AVERAGED))
-    trainer._one_step()
+    trainer.one_step()
     before = weights(trainer)
     with pytest.raises(KeyboardInterrupt):
         trainer._score(1, [("images", 2, [])])
@@ -342,7 +342,7 @@ def test_history_says_what_evaluate_says(tiny, tmp_path):
 def test_an_adjustable_step_is_never_longer_than_theta(tiny):
     trainer = begun(replace(tiny, theta=1e-5, momentum=0.0, weight_decay=0.0))
     before = weights(trainer)
-    trainer._one_step()
+    trainer.one_step()
     moved = (weights(trainer) - before).abs()
     assert moved.max() == pytest.approx(1e-5, rel=0.05)
 
@@ -360,7 +360,7 @@ def test_update_is_sgd_with_momentum_and_weight_decay(tiny):
         gradient = torch.autograd.grad(loss, trainer.parameters)
         gradient = torch.cat([g.flatten() for g in gradient])
         velocity = 0.8 * velocity + gradient + 0.05 * before
-        trainer._one_step()
+        trainer.one_step()
         assert torch.allclose(weights(trainer), before - 0.01 * velocity, atol=1e-7)
         assert trainer.measures[0, place] == pytest.approx(loss.item(), rel=1e-5)
     assert 0.01 * 0.05 * before.abs().max() > 1e-5  # what the weight decay does is seen
@@ -374,7 +374,7 @@ def test_clipping_comes_before_weight_decay_and_momentum(tiny):
     hr, ilr = trainer.patches.batch(trainer.order[0])
     loss = (hr - trainer.model(ilr)).square().sum() / 2 / len(hr)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, trainer.parameters)])
-    trainer._one_step()
+    trainer.one_step()
     expected = before - 0.5 * (gradient.clamp(-1e-4, 1e-4) + 0.1 * before)
     assert torch.allclose(weights(trainer), expected, atol=1e-7)
     share = (gradient.abs() > 1e-4).float().mean()
@@ -385,7 +385,7 @@ def test_absolute_error(tiny):
     trainer = begun(replace(tiny, error="absolute", precision="float32"))
     hr, ilr = trainer.patches.batch(trainer.order[0])
     loss = (hr - trainer.model(ilr)).abs().sum() / len(hr)
-    trainer._one_step()
+    trainer.one_step()
     assert trainer.measures[0, 0] == pytest.approx(loss.item(), rel=1e-5)
 
 
@@ -396,7 +396,7 @@ def test_charbonniers_error(tiny):
     difference = hr - trainer.model(ilr)
     loss = (difference.square() + 1e-6).sqrt().sum() / len(hr)
     assert loss > difference.abs().sum() / len(hr)
-    trainer._one_step()
+    trainer.one_step()
     assert trainer.measures[0, 0] == pytest.approx(loss.item(), rel=1e-5)
 
 
@@ -405,21 +405,21 @@ def test_loss_normalisation(tiny, loss, factor):
     losses = []
     for name in (loss, "pixel"):
         trainer = begun(replace(tiny, loss=name))
-        trainer._one_step()
+        trainer.one_step()
         losses.append(trainer.measures[0, 0].item())
     assert losses[0] == pytest.approx(factor * losses[1], rel=1e-5)
 
 
 def test_rates_through_a_training(tiny, tmp_path, monkeypatch):
     """A tenth in the second epoch; half a cosine, a little at each step."""
-    rates, step = [], Trainer._one_step
+    rates, step = [], Trainer.one_step
 
     def watched(self):
         rates.append([g["lr"] for o in self.optimizers for g in o.param_groups])
         assert self.rate == pytest.approx(rates[-1][0])
         step(self)
 
-    monkeypatch.setattr(Trainer, "_one_step", watched)
+    monkeypatch.setattr(Trainer, "one_step", watched)
     trained(replace(tiny, last_rate=0.5), tmp_path / "decay")
     assert np.allclose(rates, [[0.1, 0.05]] * 6 + [[0.01, 0.005]] * 6)
     rates.clear()
@@ -435,7 +435,7 @@ def test_rates_through_a_training(tiny, tmp_path, monkeypatch):
 def test_adams_first_step_is_the_learning_rate(tiny):
     trainer = begun(replace(tiny, **ADAM))
     before = weights(trainer)
-    trainer._one_step()
+    trainer.one_step()
     moved = (weights(trainer) - before).abs()
     assert moved[moved > 0].median() == pytest.approx(1e-3, rel=0.05)
 
@@ -447,7 +447,7 @@ def test_srcnn_trains_without_padding_and_its_last_layer_slowly(tiny):
     hr, ilr = trainer.patches.batch(trainer.order[0])
     loss = (hr[..., 6:-6, 6:-6] - trainer.model(ilr)).square().sum() / 2 / len(hr)
     gradients = torch.autograd.grad(loss, trainer.parameters)
-    trainer._one_step()
+    trainer.one_step()
     assert trainer.measures[0, 0] == pytest.approx(loss.item(), rel=1e-2)
     for place, factor in ((0, 1), (-1, 0.1)):
         moved = before[place] - trainer.parameters[place]
@@ -460,7 +460,7 @@ def test_pixels_are_those_that_a_network_without_padding_gives(tiny):
     hr, ilr = trainer.patches.batch(trainer.order[0])
     error = (hr[..., 6:-6, 6:-6] - trainer.model(ilr)).square()
     assert error.shape == (3, 1, 21, 21)
-    trainer._one_step()
+    trainer.one_step()
     assert trainer.measures[0, 0] == pytest.approx(error.mean().item() / 2, rel=1e-5)
 
 
@@ -482,7 +482,7 @@ def test_bf16_is_no_grid_of_the_output(tiny, residual):
     outputs = []
     for layer in convolutions(trainer.model):
         layer.register_forward_hook(lambda module, inputs, out: outputs.append(out.detach()))
-    trainer._one_step()
+    trainer.one_step()
     *hidden, last = outputs
     assert {h.dtype for h in hidden} == {torch.bfloat16}
     assert last.dtype == torch.float32
@@ -518,7 +518,7 @@ def test_divergence_names_step_and_rate_and_leaves_the_last_good_state(tiny, tmp
 
 @pytest.mark.parametrize("kind", ["weights", "buffers"])
 def test_what_is_not_finite_is_found_in_weights_and_buffers(tiny, tmp_path, monkeypatch, kind):
-    step = Trainer._one_step
+    step = Trainer.one_step
 
     def spoilt(self):
         step(self)
@@ -527,7 +527,7 @@ def test_what_is_not_finite_is_found_in_weights_and_buffers(tiny, tmp_path, monk
             with torch.no_grad():
                 tensors[-1].view(-1)[0] = float("inf")
 
-    monkeypatch.setattr(Trainer, "_one_step", spoilt)
+    monkeypatch.setattr(Trainer, "one_step", spoilt)
     with pytest.raises(FloatingPointError, match="no longer finite at step 3 "):
         trained(tiny, tmp_path / "run")
 
@@ -578,7 +578,7 @@ def test_captured_steps_are_counted_as_plain_ones(tiny, tmp_path, monkeypatch, s
         def replay(self):
             assert rates() == self.rates  # which are part of the graph
             done.append("replay")
-            trainer._one_step()
+            trainer.one_step()
 
     class Capture:
         def __init__(self, graph, stream):
@@ -605,14 +605,14 @@ def test_captured_steps_are_counted_as_plain_ones(tiny, tmp_path, monkeypatch, s
     monkeypatch.setattr(Trainer, "captures", True)
     trainer.device, trainer._stream = SimpleNamespace(type="cuda"), stream
     if fails:
-        step = Trainer._one_step
+        step = Trainer.one_step
 
         def not_captured(self):
             if self.captures and len(done) == 0 and int(self.cursor) == 1:
                 return  # what fails changes nothing
             step(self)
 
-        monkeypatch.setattr(Trainer, "_one_step", not_captured)
+        monkeypatch.setattr(Trainer, "one_step", not_captured)
         with pytest.warns(UserWarning, match="training runs slower: no graphs here"):
             trainer.fit()
         assert done == ["capture"]

@@ -183,12 +183,12 @@ class Trainer:
         while not self.finished:
             epoch, place = divmod(self.step, self.steps_per_epoch)
             if epoch != entered:
-                self._begin(epoch, place)
+                self.begin(epoch, place)
                 entered = epoch
             upcoming = next(step for step in self.eval_steps if step > self.step)
             n = min(stride, self.steps_per_epoch - place, upcoming - self.step)
             start = monotonic()
-            self._advance(n)
+            self.advance(n)
             losses = self.measures[0, place : place + n].cpu().numpy()
             self.seconds += monotonic() - start
             self._check(losses)
@@ -243,19 +243,19 @@ class Trainer:
         if self.config.schedule != "cosine":
             self._run = None  # a captured step has the learning rate built in
 
-    def _begin(self, epoch, place):
-        """Enter an epoch: its learning rate, its order, its cursor."""
+    def begin(self, epoch, place):
+        """Enter an epoch: its learning rate, its order, and how many of its steps are done."""
         self._schedule(epoch * self.steps_per_epoch + place)
         order = self.patches.epoch_order(self.config.seed, epoch)
         self.order.copy_(order[: self.order.numel()].view(self.order.shape))
         self.cursor.fill_(place)
 
-    def _advance(self, n):
-        """Take n steps."""
+    def advance(self, n):
+        """Take n steps of the epoch that has been entered."""
         if self.device.type != "cuda":
             for i in range(n):
                 self._schedule(self.step + i)
-                self._one_step()
+                self.one_step()
             return
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
@@ -267,7 +267,7 @@ class Trainer:
                     continue
                 with warnings.catch_warnings():  # it is captured right after this step
                     warnings.filterwarnings("ignore", "This instance was constructed with capt")
-                    self._one_step()  # kernels choose their algorithms outside the capture
+                    self.one_step()  # kernels choose their algorithms outside the capture
                 if Trainer.captures:
                     self._run = self._capture()
         current.wait_stream(self._stream)
@@ -277,15 +277,15 @@ class Trainer:
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream):
-                self._one_step()
+                self.one_step()
             return graph.replay
         except RuntimeError as error:
             warnings.warn(f"CUDA graph capture failed, training runs slower: {error}", stacklevel=2)
             Trainer.captures = False
             return None
 
-    def _one_step(self):
-        """Batch, forward, backward, clip, update."""
+    def one_step(self):
+        """Take one step at the learning rate that is set: batch, gradients, clipping, update."""
         with ieee_float32(), one_thread() if self.winograd else nullcontext():
             hr, ilr = self.patches.batch(self.order[self.cursor][0])
             for optimizer in self.optimizers:
@@ -293,7 +293,7 @@ class Trainer:
             if self.winograd:
                 loss = self._shared_gradients(hr, ilr)
             else:
-                loss = self._loss(hr, ilr)
+                loss = self.loss(hr, ilr)
                 loss.backward()
             rate = self.optimizers[0].param_groups[0]["lr"]  # a number, or on the device
             clipped = clip_(self.parameters, self.config.clipping, self.config.theta, rate)
@@ -306,7 +306,8 @@ class Trainer:
             self.measures.index_copy_(1, self.cursor, measured)
             self.cursor += 1
 
-    def _loss(self, hr, ilr):
+    def loss(self, hr, ilr):
+        """Return the loss of a batch: hr and ilr in [0, 1], (N, 1, H, W), to a scalar tensor."""
         with torch.autocast(self.device.type, torch.bfloat16, self.bf16, cache_enabled=False):
             sr = self.model(ilr)
         cut = (hr.shape[-1] - sr.shape[-1]) // 2
@@ -317,7 +318,7 @@ class Trainer:
         """Set the gradients and return the loss; each thread sees to some of the patches."""
 
         def part(*patches):
-            loss = self._loss(*patches)
+            loss = self.loss(*patches)
             return loss.detach(), torch.autograd.grad(loss, self.parameters)
 
         shares = (each.tensor_split(self._threads) for each in (hr, ilr))

@@ -42,7 +42,7 @@ def changed(fit, one_step):
     return noting, dying
 
 if Trainer.save_seconds:
-    Trainer.fit, Trainer._one_step = changed(Trainer.fit, Trainer._one_step)
+    Trainer.fit, Trainer.one_step = changed(Trainer.fit, Trainer.one_step)
     Trainer.save_seconds = 0
 """
 

@@ -29,8 +29,8 @@ def test_gradient_magnitudes_are_those_before_clipping(tmp_path, monkeypatch, ti
     assert len(magnitudes) == 2 * sum(p.numel() for p in config.network().parameters())
     assert magnitudes.ratio.max() > 1
     trainer = Trainer(replace(config, clipping="none"), tmp_path / "run", device="cpu")
-    trainer._begin(0, 0)
-    trainer._one_step()
+    trainer.begin(0, 0)
+    trainer.one_step()
     wanted = trainer.parameters[0].grad.abs().flatten() * 0.1 / 1e-9
     first = magnitudes[(magnitudes.step == 0) & (magnitudes.layer == 1)]
     assert first.ratio[: wanted.numel()].to_numpy() == pytest.approx(wanted.numpy(), rel=1e-4)

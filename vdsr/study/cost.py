@@ -80,9 +80,9 @@ def rate():
     """Return this machine's rate of training in TFLOP/s: three steps of ten layers, measured."""
     config = TrainConfig(depth=10, scales=(2,), train_set="samples-test", eval_sets=())
     trainer = Trainer(config, machine.ROOT / "runs" / "not kept")
-    trainer._begin(0, 0)
-    trainer._advance(1)
+    trainer.begin(0, 0)
+    trainer.advance(1)
     start = monotonic()
-    trainer._advance(2)
+    trainer.advance(2)
     trainer.measures.sum().item()  # waits for a GPU
     return 2 * trainer.operations / TERA / (monotonic() - start)

@@ -28,11 +28,11 @@ def gradient_magnitudes(config, steps):
         its gradient over θ/γ, the bound of adjustable clipping.
     """
     trainer = Trainer(config, Path("not kept"), device="cpu")
-    trainer._begin(0, 0)
+    trainer.begin(0, 0)
     tables = []
     for step in range(steps[-1] + 1):
         if step in steps:
-            loss = trainer._loss(*trainer.patches.batch(trainer.order[trainer.cursor][0]))
+            loss = trainer.loss(*trainer.patches.batch(trainer.order[trainer.cursor][0]))
             gradients = torch.autograd.grad(loss, trainer.parameters)
             gradients = dict(zip(trainer.parameters, gradients, strict=True))
             for layer, convolution in enumerate(convolutions(trainer.model), 1):
@@ -40,7 +40,7 @@ def gradient_magnitudes(config, steps):
                     sizes = gradients[parameter].abs().flatten().numpy()
                     ratio = sizes * (trainer.rate / config.theta)
                     tables.append(pd.DataFrame({"step": step, "layer": layer, "ratio": ratio}))
-        trainer._one_step()
+        trainer.one_step()
     return pd.concat(tables, ignore_index=True)
 
 

@@ -53,7 +53,7 @@ def of_step(depth):
     def shares():
         with one_thread(), TemporaryDirectory() as folder, ieee_float32():
             trainer = timings._trainer(depth, folder)
-            return _operations(lambda: trainer._advance(1))
+            return _operations(lambda: trainer.advance(1))
 
     return shares
 

@@ -66,9 +66,9 @@ def watch(config, steps):
         for step in (0, *steps):
             while trainer.step < step:
                 epoch, place = divmod(trainer.step, trainer.steps_per_epoch)
-                trainer._begin(epoch, place)
+                trainer.begin(epoch, place)
                 n = min(step - trainer.step, trainer.steps_per_epoch - place)
-                trainer._advance(n)
+                trainer.advance(n)
                 trainer.step += n
             sr = super_resolve(trainer.model.eval(), ilr)
             trainer.model.train()

@@ -172,7 +172,7 @@ def _trainer(depth, folder):
         depth=depth, batch_size=BATCH, train_set="samples-train", augment=True, eval_sets=()
     )
     trainer = Trainer(config, Path(folder) / "bench.safetensors")
-    trainer._begin(0, 0)
+    trainer.begin(0, 0)
     return trainer
 
 
@@ -186,7 +186,7 @@ def step_against_product(depth):
         repeat = 20 if trainer.device.type == "cuda" else 1  # a step is short there
         with ieee_float32():
             steps, products = _turns(
-                lambda: trainer._advance(repeat), lambda: [task() for _ in range(repeat)], warm=2
+                lambda: trainer.advance(repeat), lambda: [task() for _ in range(repeat)], warm=2
             )
         work = trainer.operations / operations
         return [work * p / s for s, p in zip(steps, products, strict=True)]
@@ -218,7 +218,7 @@ def plain_against_step():
     with TemporaryDirectory() as folder:
         trainer = _trainer(20, folder)
     steps, plain = _turns(
-        lambda: trainer._advance(1), _plain_loop(trainer.patches, trainer.device), warm=2
+        lambda: trainer.advance(1), _plain_loop(trainer.patches, trainer.device), warm=2
     )
     return _ratios(plain, steps)
 
