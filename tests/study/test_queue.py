@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from time import monotonic
 
 import pandas as pd
 import pytest
@@ -86,6 +87,7 @@ def test_studies_are_worked_through_in_the_order_that_is_given(studies, tiny):
 
 
 def test_table_3s_networks_are_asked_for():
+    assert STUDIES["benchmark"].measure is table3.complete
     asked = queue.asked(["benchmark"], "paper")
     assert {run_id(c) for c in table3.trained("paper")} == {*asked}
     assert {c.architecture for c in asked.values()} == {"VDSR", "SRCNN 9-1-5"}
@@ -244,18 +246,21 @@ def test_a_damaged_checkpoint_of_a_recorded_run_trains_nothing(studies, elsewher
 
 
 def test_table_3_is_measured_after_its_networks(studies, monkeypatch):
-    studies("benchmark", *configs.benchmark("smoke"))
-    calls = []
-    monkeypatch.setattr(table3, "trained", lambda preset: [])
-    monkeypatch.setattr(table3, "scores", lambda *a, **k: calls.append((len(ledger.read()[0]), k)))
-    monkeypatch.setattr(table3, "whole", lambda preset: False)
-    assert queue.run(["benchmark"], "smoke") == 0
-    assert calls == [(2, {"record": True, "deadline": None})]
+    calls, complete = [], [True, False, True]
+
+    def measure(*given):
+        calls.append((len(ledger.read()[0]), *given))
+        return complete.pop(0)
+
+    studies("table", *configs.benchmark("smoke"))
+    monkeypatch.setitem(STUDIES, "table", replace(STUDIES["table"], measure=measure))
+    assert queue.run(["table"], "smoke") == 0
+    assert calls == [(2, "smoke", None)]
     assert queue.run(["one"], "smoke") == 0
     assert len(calls) == 1
-    assert queue.run(["benchmark"], "smoke", hours=0) == 1  # Table 3 lacks scores, and time is up
-    monkeypatch.setattr(table3, "whole", lambda preset: True)
-    assert queue.run(["benchmark"], "smoke", hours=0) == 0
+    assert queue.run(["table"], "smoke", hours=0) == 1  # scores are missing, and time is up
+    assert calls[1][2] <= monotonic()
+    assert queue.run(["table"], "smoke", hours=0) == 0
 
 
 # On other machines

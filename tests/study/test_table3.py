@@ -157,22 +157,25 @@ def test_the_network_that_ships_need_not_be_trained(here, monkeypatch, tiny):
     assert not here
 
 
-def test_whole_is_every_cell(here, monkeypatch):
+def test_complete_is_every_cell(here, monkeypatch):
     bicubic_alone(monkeypatch)
+    asked = []
+    monkeypatch.setattr(table3, "scores", lambda preset, **given: asked.append(given))
     for preset, sets in (("smoke", ["samples-test"]), ("paper", table3.SETS)):
         rows = [("bicubic", "bicubic", name, scale) for name in sets for scale in (2, 3, 4)]
         table = pd.DataFrame(rows, columns=table3.BY)
         for known, answer in ((table, True), (table[1:], False)):
             monkeypatch.setattr(table3, "recorded", lambda known=known: known)
-            assert table3.whole(preset) == answer
+            assert table3.complete(preset, 12.5) == answer
+            assert asked[-1] == {"record": True, "deadline": 12.5}
 
 
-def test_whole_does_not_wait_for_what_diverged(here, monkeypatch, tiny):
+def test_complete_does_not_wait_for_what_diverged(here, monkeypatch, tiny):
     wild = replace(tiny, clipping="none", learning_rate=1e30)
     monkeypatch.setattr(table3, "methods", lambda preset: {"wild": lambda scale: wild})
-    assert not table3.whole("smoke")
+    assert not table3.complete("smoke", None)
     ledger.record(runs.attempt(wild), "smoke")
-    assert table3.whole("smoke")
+    assert table3.complete("smoke", None)
 
 
 # The border

@@ -38,6 +38,11 @@ class Study:
         Whether it has a notebook of its own.
     more : callable
         Preset and missing to whatever the findings take beside the runs.
+    others : callable
+        Preset to runs of other studies whose networks are measured for this one.
+    measure : callable, optional
+        Preset and deadline (a value of `time.monotonic`, or None) to whether all is there that
+        the networks are measured for; what is missing is measured and recorded.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Study:
     images: str = "Set5"
     page: bool = True
     more: Callable = field(default=lambda preset, missing: None)
+    others: Callable = field(default=lambda preset: [])
+    measure: Callable | None = None
 
     def runs(self, preset):
         """Return the configs of a preset, ``"short"`` among them."""

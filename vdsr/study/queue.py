@@ -10,7 +10,6 @@ from time import monotonic, time
 from .. import ledger, machine, runs
 from ..config import run_id
 from ..train import OutOfTime
-from . import table3
 from .cost import amount, forecast, missing, work
 from .studies import STUDIES
 
@@ -42,9 +41,9 @@ def asked(names, preset, seeds=1):
             "eval_epochs": gcd(other.get("eval_epochs", 0), config.eval_epochs),
             "eval_steps": (*sorted({*other.get("eval_steps", ()), *config.eval_steps}),),
         }
-    chosen = [config for name in names for config in STUDIES[name].runs(preset)]
-    if "benchmark" in names:
-        chosen += table3.trained(preset)
+    studies = [STUDIES[name] for name in names]
+    chosen = [config for study in studies for config in study.runs(preset)]
+    chosen += [config for study in studies for config in study.others(preset)]
     chosen += [replace(c, seed=seed) for seed in range(1, seeds) for c in chosen if c.seed == 0]
     return {run_id(c): replace(c, **scoring[run_id(replace(c, seed=0))]) for c in chosen}
 
@@ -119,10 +118,10 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
         print(f"left to other processes: {busy}; the same command looks for them again")
     if left:
         return 1
-    if "benchmark" in names:
-        table3.scores(preset, record=True, deadline=deadline)
-        if deadline is not None and monotonic() > deadline and not table3.whole(preset):
-            print("the benchmark's scores are not complete; the same command goes on from there")
+    for name in names:
+        measure = STUDIES[name].measure
+        if measure and not measure(preset, deadline):
+            print(f"{name} is not measured completely; the same command goes on from there")
             return 1
     return 0
 

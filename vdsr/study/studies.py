@@ -318,5 +318,6 @@ STUDIES = {study.name: study for study in (
     Study("srcnn", "Does the deep network overcome SRCNN's three limits?", configs.srcnn, _srcnn,
           more=table3.border),
     Study("benchmark", "How good is it on Table 3's images?", configs.benchmark, _benchmark,
-          images="samples-test", more=table3.scores),
+          images="samples-test", more=table3.scores, others=table3.trained,
+          measure=table3.complete),
 )}  # fmt: skip

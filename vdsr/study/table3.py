@@ -256,11 +256,12 @@ def as_table3(scores, value):
     return pd.concat(both, axis=1)
 
 
-def whole(preset):
-    """Return whether every method has been measured on every image set at every scale.
+def complete(preset, deadline):
+    """Measure and record the scores that are missing, and return whether there are all.
 
     A network that diverged has nothing to be measured.
     """
+    scores(preset, record=True, deadline=deadline)
     known = {tuple(row) for row in recorded()[BY].drop_duplicates().itertuples(index=False)}
     return all(
         (method, run, dataset, scale) in known
