@@ -309,6 +309,7 @@ ROWS = {
     "bench": "enlarge,1.5,1.4,1.6,5,2026-01-01,cpu,CPU,2,2,AVX2,2.13.0,float32,0.2,0,1234567890\n",
     "bench_profiles": "enlarge,ReLU,0.05\n",
     "bicubic": "Set5,2,33.66\n",
+    "fields": "026b2611e873,2,before,14.5\n",
     "border": "0,bicubic,30.1\n",
 }
 

@@ -55,6 +55,7 @@ OTHERS = {
     },
     "bench_profiles": {"row": _TEXT, "part": _TEXT, "share": _NUMBER},
     "bicubic": {"dataset": _TEXT, "scale": _NUMBER, "psnr": _NUMBER},
+    "fields": {"run": _TEXT, "scale": _NUMBER, "state": _TEXT, "side": _NUMBER},
     "border": {"distance": _WHOLE, "method": _TEXT, "psnr": _NUMBER},
 }  # fmt: skip
 # What may be empty: settings that are None, and what was not measured.

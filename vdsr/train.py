@@ -33,6 +33,14 @@ class OutOfTime(Exception):
     """A run was stopped by its deadline; its checkpoint is kept and it can go on later."""
 
 
+def untrained(config):
+    """Return the network that a run starts from, on the CPU."""
+    model = config.network()
+    generator = torch.Generator().manual_seed(config.seed)
+    init_(model, mode=config.init, last_scale=config.last_scale, generator=generator)
+    return model
+
+
 class Trainer:
     """A training run in progress: network, optimisers, and place in the schedule.
 
@@ -85,15 +93,13 @@ class Trainer:
         self.total_steps = config.total_steps(self.steps_per_epoch)
         self.eval_steps = config.eval_steps_in(self.steps_per_epoch)
 
-        self.model = config.network()
+        self.model = untrained(config)
         with torch.no_grad():  # SRCNN trains without padding, and gives less than it gets
             shape = 1, 1, config.patch_size, config.patch_size
             self.out_pixels = self.model(torch.zeros(shape)).numel()
         self.pixels = {"sum": 1, "patch": config.batch_size,
                        "pixel": config.batch_size * self.out_pixels}[config.loss]  # fmt: skip
         self.operations = step_operations(self.model, config.batch_size, config.patch_size)
-        generator = torch.Generator().manual_seed(config.seed)
-        init_(self.model, mode=config.init, last_scale=config.last_scale, generator=generator)
         # cuDNN's float32 convolutions are faster in PyTorch's own layout, all others in this one.
         plain = self.device.type == "cuda" and not self.bf16
         layout = torch.contiguous_format if plain else torch.channels_last

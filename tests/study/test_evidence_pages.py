@@ -250,6 +250,7 @@ def test_measured_words_hold():
     assert narrow[1] < narrow[2] < narrow[3] < float(field["untrained"]) < 41 / 2
     assert narrow[3] / narrow[1] == pytest.approx(1.25, abs=0.02)
     assert narrow[0] < narrow[2]
+    assert float(field["reference_after"]) < float(field["reference_before"]) - 1
     clipped = printed("ablation_clipping")
     assert int(clipped["first"]) > int(clipped["later"])
     _, *rows = (ROOT / "results" / "figures" / "training.csv").read_text().split()

@@ -11,7 +11,7 @@ from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..runs import train_all
 from ..upscale import PRETRAINED, load_pretrained
-from . import bench, configs, crops, figures, findings, lessons, paper, table3
+from . import bench, configs, crops, fields, figures, findings, lessons, paper, table3
 from .evidence import final
 from .queue import asked
 from .studies import STUDIES, load
@@ -160,6 +160,7 @@ def publish(names=None):
     profile = table3.measured_border("paper")
     write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))
     crops.write_slider(results / "figures", network)
+    fields.update()
     for name in names or pages:
         preset = shown(name if name in STUDIES else "benchmark")  # whose scores pictures show
         notebook = papermill.execute_notebook(

@@ -1,0 +1,51 @@
+"""How far networks look before and after their training, kept in ``results/fields.csv``."""
+
+import pandas as pd
+
+from .. import ledger, machine, runs
+from ..config import run_id
+from ..files import write_text
+from ..patches import Patches
+from ..train import untrained
+from .configs import depth, reference
+from .probes import field_sides, gradient_field
+
+
+def inputs(scale):
+    """Return every fourth piece of scikit-image's pictures: (N, 1, 81, 81) in [0, 1].
+
+    With 20 pixels on each side of what twenty layers see, no zeros beyond a border are in it.
+    """
+    return Patches("samples-test", (scale,), size=81).ilr.view(-1, 1, 81, 81)[::4]
+
+
+def update():
+    """Measure the networks of Figure 3 and the reference, where they are trained and not measured.
+
+    A network's weights are on the machine that trained it alone, so that rows of others stay.
+    """
+    table = ledger.table("fields")
+    rows = []
+    asked = {run_id(config): config for config in (*depth("paper"), reference("paper")[0])}
+    for identity, config in asked.items():
+        if identity in set(table.run) or not runs.recorded(config) or not runs.has_ended(config):
+            continue
+        states = {"before": untrained(config), "after": runs.train(config).model.cpu()}
+        for scale in config.scales:
+            for state, model in states.items():
+                _, side = field_sides(gradient_field(model, inputs(scale)))
+                rows.append({"run": identity, "scale": scale, "state": state, "side": side})
+    if rows:
+        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+        path = machine.ROOT / "results" / "fields.csv"
+        write_text(path, table.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+
+
+def by_depth():
+    """Return what is recorded, a row a network and scale: depth, scale, before, after (pixels)."""
+    known = ledger.read()[0].set_index("run")
+    table = ledger.table("fields").pivot(index=["run", "scale"], columns="state", values="side")
+    table = table.reindex(columns=["before", "after"]).reset_index()
+    table.insert(0, "depth", table.run.map(known.depth))
+    table.insert(1, "scales", table.run.map(known.scales))
+    return table.drop(columns="run").sort_values(["depth", "scales", "scale"], ignore_index=True)
