@@ -8,14 +8,17 @@ from math import inf
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
 
 import vdsr
+from vdsr import runs
+from vdsr.evaluate import prepare, super_resolve
 from vdsr.model import init_
-from vdsr.study import paper, publish, studies, table3
+from vdsr.study import configs, paper, publish, studies, table3
 from vdsr.study.evidence import final
 from vdsr.study.probes import field_sides, gradient_field
 from vdsr.study.studies import STUDIES
@@ -260,6 +263,36 @@ def test_measured_words_hold():
     assert psnr[0] < bicubic - 2
     assert psnr[steps.index(8)] < bicubic < psnr[steps.index(32)]
     assert psnr[-1] > bicubic + 0.5
+
+
+@pytest.mark.slow
+def test_the_plain_network_is_too_bright(data_dir):
+    plain, level = (
+        next(c for c in configs.residual("paper") if c.learning_rate == 0.1 and c.residual is kind)
+        for kind in (False, True)
+    )
+    if not all(map(runs.has_ended, (plain, level))):
+        pytest.skip("the weights of Table 1's networks are not in VDSR_RUNS_DIR")
+    offset, gain, step, mean = {}, [], {}, {}
+    for config in (plain, level):
+        model = runs.train(config).model.cpu()
+        shave = slice(2, -2)
+        offset[config.residual], hidden = [], []
+        for _, hr, ilr in prepare(vdsr.load_images("Set5"), 2):
+            error = (super_resolve(model, ilr) - hr)[shave, shave]
+            offset[config.residual].append(error.mean())
+            if config is plain:
+                gain.append(10 * np.log10((error**2).mean() / error.var()))
+            with torch.no_grad():
+                x = torch.from_numpy(ilr[None, None] / 255).float()
+                hidden.append(model.layers[:-1](x).mean().item())
+        mean[config.residual] = np.mean(hidden)
+        step[config.residual] = 576 * mean[config.residual] * config.theta * 255
+    assert [round(edge(offset[False]), 1) for edge in (min, max)] == [2.3, 4.0]
+    assert [round(edge(gain), 1) for edge in (min, max)] == [0.9, 3.4]
+    assert max(map(abs, offset[True])) < 0.025
+    assert [round(mean[kind], 3) for kind in (False, True)] == [0.069, 0.009]
+    assert step[False] == pytest.approx(1, abs=0.05) and round(step[True], 2) == 0.13
 
 
 @pytest.mark.slow
