@@ -123,7 +123,13 @@ def residual(e):
     second = whole[whole.residual & (whole.seed == 1)].set_index("epoch").psnr
     assert level.psnr[80] == pytest.approx(second[80], abs=0.05)
     assert level.psnr[80] < TABLE1[0.1, "residual", 80] - 0.1
-    assert {*e.whole.rows.learning_rate} == {0.1}
+    rest = e.whole.rows[e.whole.rows.learning_rate < 0.1]
+    assert rest.residual.all()
+    ends = rest[rest.epoch == 80].set_index("learning_rate").psnr
+    short = [TABLE1[0.1, "residual", 80] - level.psnr[80]]
+    short += [TABLE1[rate, "residual", 80] - ends[rate] for rate in (0.01, 0.001)]
+    assert 0.2 < short[0] < short[1] < short[2]
+    assert level.psnr[10] > ends[0.001] + 0.3
 
 
 def scales(e):
