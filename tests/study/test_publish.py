@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from math import nan
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -14,6 +16,7 @@ from vdsr import ledger, machine
 from vdsr.config import run_id
 from vdsr.study import findings, publish
 from vdsr.study.evidence import Study
+from vdsr.study.findings import Case, Finding
 from vdsr.study.short import SHORT
 from vdsr.study.studies import STUDIES
 
@@ -43,6 +46,23 @@ def test_a_study_without_short_runs_is_shown_by_paper(elsewhere, small, monkeypa
     monkeypatch.delitem(SHORT, "small")
     assert publish.shown("small") == "paper"
     assert publish.shown("noise") == "paper"
+
+
+def test_a_claim_that_the_papers_runs_decide_is_theirs(monkeypatch):
+    def load(name, preset, missing):
+        known = (0.5, nan) if preset == "paper" else (-0.5, -0.5)
+        found = [
+            Finding(str(place), "It is so", "§1", name, (Case("a", ours),), preset)
+            for place, ours in enumerate(known)
+        ]
+        return SimpleNamespace(findings=found)
+
+    monkeypatch.setattr(publish, "load", load)
+    monkeypatch.setattr(publish, "STUDIES", {"ablation_depth": STUDIES["ablation_depth"]})
+    monkeypatch.setattr(publish, "shown", lambda name: "short")
+    board = publish.board()
+    assert [*board.basis] == ["`paper`, 1 seed", "`short`, 1 seed"]
+    assert [*board.verdict] == ["points that way", "points the other way"]
 
 
 def test_nothing_recorded_is_not_run(elsewhere, tmp_path, monkeypatch):
@@ -176,7 +196,7 @@ def test_the_boards_figure_is_what_the_ledger_says():
 
     kept = (ROOT / "results" / "figures" / "board.svg").read_text()
     assert words(kept) == words(publish.board_figure())
-    assert words(kept).count("not run") == 10
+    assert words(kept).count("not run") == 9
     assert kept.count('role="img"') == 1
 
 
