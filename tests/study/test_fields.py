@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 
 import vdsr
-from vdsr import ledger, runs
+from vdsr import ledger, machine, runs
+from vdsr.config import run_id
 from vdsr.model import init_
 from vdsr.study import fields
 from vdsr.study.probes import field_sides, gradient_field
@@ -24,9 +24,8 @@ def small(elsewhere, tiny, monkeypatch):
     return made
 
 
-def test_inputs_hold_all_that_twenty_layers_see():
+def test_inputs_are_single_pieces():
     assert fields.inputs(3).shape[1:] == (1, 81, 81)
-    assert 81 >= 41 + 2 * 20
 
 
 def test_each_network_is_measured_once(small):
@@ -48,12 +47,22 @@ def test_each_network_is_measured_once(small):
 
 
 def test_rows_of_weights_that_are_elsewhere_stay(small):
+    runs.checkpoint(run_id(small[1])).unlink()
+    elsewhere = "run,scale,state,side\nffffffffffff,2.0,after,9.5\n"
+    (machine.ROOT / "results" / "fields.csv").write_text(elsewhere)
     fields.update()
-    before = ledger.table("fields")
-    for config in small:
-        runs.checkpoint(vdsr.config.run_id(config)).unlink()
+    table = ledger.table("fields")
+    assert table[:1].to_csv(index=False) == elsewhere
+    assert {*table.run[1:]} == {run_id(small[0])}
+
+
+def test_a_network_that_diverged_has_no_field(elsewhere, tiny, monkeypatch):
+    wild = replace(tiny, clipping="none", learning_rate=1e30)
+    ledger.record(runs.attempt(wild), "smoke")
+    monkeypatch.setattr(fields, "depth", lambda preset: [wild])
+    monkeypatch.setattr(fields, "reference", lambda preset: (wild, True))
     fields.update()
-    pd.testing.assert_frame_equal(ledger.table("fields"), before)
+    assert ledger.table("fields").empty
 
 
 def test_by_depth(small):

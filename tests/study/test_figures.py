@@ -252,7 +252,7 @@ def test_claims_show_ours_with_its_interval():
     [interval] = bars.lines[2][0].get_segments()
     assert [*bars.lines[0].get_xdata()] == [1.0]
     assert [*interval[:, 0]] == pytest.approx([0.8, 1.2])
-    assert words(axis) == ["It is so", "1 diverged, not run"]
+    assert words(axis) == ["It is so", "1 where the other diverged, not run"]
 
 
 @pytest.fixture

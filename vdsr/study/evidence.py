@@ -158,8 +158,9 @@ class Evidence:
         Returns
         -------
         pandas.io.formats.style.Styler or None
-            A row a run: the settings that tell the study's runs apart, and PSNR in dB at the end,
-            by scale. None if there is no such run yet, or if they are what the page shows.
+            A row a kind of run: the settings that tell the study's kinds apart, and PSNR in dB
+            at the end, by scale, mean over seeds. None if there is no such run yet, or if they are
+            what the page shows.
         """
         configs, whole = self.whole.configs, self.whole
         if self.preset != "short" or whole.final.empty:
@@ -213,9 +214,11 @@ class Evidence:
 
 def with_seeds(configs, histories):
     """Return the histories of some runs, and those of their further seeds that are recorded."""
-    asked = {run_id(config) for config in configs}
     seeds = [replace(config, seed=seed) for config in configs for seed in range(SEEDS)]
-    others = train_all([c for c in seeds if run_id(c) not in asked], missing="skip")
+    others = {run_id(config): config for config in seeds}
+    for config in configs:
+        others.pop(run_id(config), None)
+    others = train_all([*others.values()], missing="skip")
     tables = [table for table in (histories, others) if len(table)]
     return pd.concat(tables or [histories]).reset_index(drop=True)
 
@@ -274,7 +277,7 @@ def caption(evidence):
     if evidence.noise:
         sentences.append(
             f"By chance alone, the PSNR of such a run has a standard deviation of "
-            f"{evidence.noise.sd:.3f} dB (residual and plain network of Table 1, over seeds), and "
+            f"{evidence.noise.sd:.3f} dB ({evidence.noise.basis}), and "
             f"two single runs differ by up to {evidence.noise.bar(1, 1):.2f} dB."
         )
     return " ".join(sentences)

@@ -14,7 +14,7 @@ from .probes import field_sides, gradient_field
 def inputs(scale):
     """Return every fourth piece of scikit-image's pictures: (N, 1, 81, 81) in [0, 1].
 
-    With 20 pixels on each side of what twenty layers see, no zeros beyond a border are in it.
+    They are larger than what twenty layers see, so that a picture of a field shows where it ends.
     """
     return Patches("samples-test", (scale,), size=81).ilr.view(-1, 1, 81, 81)[::4]
 
@@ -28,9 +28,10 @@ def update():
     rows = []
     asked = {run_id(config): config for config in (*depth("paper"), reference("paper")[0])}
     for identity, config in asked.items():
-        if identity in set(table.run) or not runs.recorded(config) or not runs.has_ended(config):
+        run = runs.recorded(config)
+        if identity in set(table.run) or not run or run.diverged or not runs.has_ended(config):
             continue
-        states = {"before": untrained(config), "after": runs.train(config).model.cpu()}
+        states = {"before": untrained(config), "after": run.model}
         for scale in config.scales:
             for state, model in states.items():
                 _, side = field_sides(gradient_field(model, inputs(scale)))
@@ -42,7 +43,14 @@ def update():
 
 
 def by_depth():
-    """Return what is recorded, a row a network and scale: depth, scale, before, after (pixels)."""
+    """Return what is recorded, a row a network and scale.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns depth, scales (that it was trained for, as text), scale (of the input), and the
+        sides of the effective field in pixels, before and after.
+    """
     known = ledger.read()[0].set_index("run")
     table = ledger.table("fields").pivot(index=["run", "scale"], columns="state", values="side")
     table = table.reindex(columns=["before", "after"]).reset_index()

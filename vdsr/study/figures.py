@@ -16,6 +16,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .findings import diverged
+
 # The Okabe-Ito colours that stand out from white and from dark grey, whatever one's colour sight,
 # and a brown, for seven networks in one figure.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B"]
@@ -693,8 +695,7 @@ def claims(findings):
             interval = 0 if isnan(case.bar) else case.bar
             axis.errorbar(case.ours, lower, xerr=interval, fmt="o", ms=4, capsize=3,
                           color=COLOURS[0], label="ours, and what chance does to it")  # fmt: skip
-        lost = sum(case.known for case in finding.cases) - len(known)
-        words = [f"{lost} diverged"] if lost else []
+        words = diverged([case.ours for case in finding.cases])
         words += [] if finding.cases and all(c.known for c in finding.cases) else ["not run"]
         place = {"transform": axis.get_yaxis_transform(), "ha": "right", "va": "center"}
         axis.text(0.99, lower, ", ".join(words), fontsize=10, **place)

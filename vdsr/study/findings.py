@@ -27,6 +27,11 @@ class Noise:
     sd: float
     freedom: int
 
+    @property
+    def basis(self):
+        """What it rests on, in words."""
+        return f"{self.freedom} repetition{'s' if self.freedom > 1 else ''} with another seed"
+
     @classmethod
     def of(cls, scores, by):
         """Return the noise of rows that repeat each kind, or None if none is repeated.
@@ -225,12 +230,17 @@ class Finding:
 def span(values):
     """Return in words from where to where some differences go, in dB, and which side diverged."""
     known = [value for value in values if isfinite(value)]
-    sides = {"where the other diverged": values.count(inf), "diverged": values.count(-inf)}
-    words = [f"{count} {side}" for side, count in sides.items() if count]
+    words = diverged(values)
     if known:
         low, high = f"{min(known):+.2f}", f"{max(known):+.2f}"
         words.insert(0, f"{low} dB" if low == high else f"{low} to {high} dB")
     return "; ".join(words)
+
+
+def diverged(values):
+    """Return in words how many of some differences are none, and which side diverged."""
+    sides = {"where the other diverged": values.count(inf), "diverged": values.count(-inf)}
+    return [f"{count} {side}" for side, count in sides.items() if count]
 
 
 def board(findings):
