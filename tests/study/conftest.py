@@ -41,7 +41,8 @@ def evidence():
         columns = [*ledger.COLUMNS["scores"], "tflop", *(f.name for f in ledger.SETTINGS)]
         table = pd.DataFrame(rows, columns=columns)
         made = Evidence(study, preset, study.runs(preset), table, "skip")
-        made.__dict__.update(noise=noise, **known)  # which is where cached properties look first
+        # An instance's own names are looked up before cached properties and methods.
+        made.__dict__.update(noise=noise, noise_at=lambda epoch: noise, **known)
         return made
 
     return make

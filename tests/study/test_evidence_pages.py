@@ -130,6 +130,18 @@ def residual(e):
     short += [TABLE1[rate, "residual", 80] - ends[rate] for rate in (0.01, 0.001)]
     assert 0.2 < short[0] < short[1] < short[2]
     assert level.psnr[10] > ends[0.001] + 0.3
+    assert round(abs(level.psnr[10] - second[10]), 2) == 0.07
+    passed = [
+        table[table.psnr >= first].step.min()
+        for table, first in (
+            (level, 36.4),
+            *(
+                (rest[rest.learning_rate == rate], psnr)
+                for rate, psnr in ((0.01, 36.15), (0.001, 35.3))
+            ),
+        )
+    ]  # the paper's first epochs
+    assert passed[0] > passed[1] >= passed[2]
 
 
 def scales(e):

@@ -112,12 +112,16 @@ class Evidence:
 
     @cached_property
     def noise(self):
-        """What chance does to a run of the paper's length, if that has been recorded."""
+        """What chance does to the end of a run of the paper's length, as far as it is recorded."""
+        return self.noise_at(80)
+
+    def noise_at(self, epoch):
+        """Return what chance does after some of the paper's 80 epochs, or None."""
         if self.preset != "paper":
             return None
-        chosen = configs.noise("paper")
-        rows = final(train_all(chosen, missing="skip"))
-        return Noise.of(rows[rows.dataset == "Set5"], KIND) if len(rows) else None
+        rows = train_all(configs.noise("paper"), missing="skip")
+        rows = rows[(rows.dataset == "Set5") & (rows.epoch == epoch)]
+        return Noise.of(rows, KIND) if len(rows) else None
 
     @cached_property
     def bicubic(self):
