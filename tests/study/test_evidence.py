@@ -165,23 +165,27 @@ def test_beside_has_mean_spread_and_gaps():
 def test_chance_is_that_of_the_papers_length(elsewhere, evidence, row, monkeypatch):
     """Three seeds each of two kinds: 36, 37 and 38, and 30 three times."""
     rows = [
-        row(config, 37.0 + (config.seed - 1 if config.residual else -7)) | {"dataset": dataset}
+        row(config, 37.0 + (config.seed - 1 if config.residual else -7))
+        | {"dataset": dataset, "epoch": 80}
         for config in configs.noise("paper")
         for dataset in ("Set5", "BSD10")
     ]
     monkeypatch.setattr(module, "train_all", lambda some, missing: pd.DataFrame(rows))
     shown = evidence("ablation_depth", [])
-    del shown.__dict__["noise"]
+    del shown.__dict__["noise"], shown.__dict__["noise_at"]
     assert (shown.noise.sd, shown.noise.freedom) == (pytest.approx(0.5**0.5), 4)
+    assert shown.noise_at(10) is None
+    rows.pop(0)  # five runs of six do not tell
+    assert shown.noise_at(80) is None
     for preset in ("short", "quick", "smoke"):
         shown = evidence("ablation_depth", [], preset)
-        del shown.__dict__["noise"]
+        del shown.__dict__["noise"], shown.__dict__["noise_at"]
         assert shown.noise is None
 
 
 def test_chance_is_not_known_before_it_is_recorded(elsewhere, evidence):
     shown = evidence("ablation_depth", [])
-    del shown.__dict__["noise"]
+    del shown.__dict__["noise"], shown.__dict__["noise_at"]
     assert shown.noise is None
 
 

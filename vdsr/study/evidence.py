@@ -112,16 +112,21 @@ class Evidence:
 
     @cached_property
     def noise(self):
-        """What chance does to the end of a run of the paper's length, as far as it is recorded."""
+        """What chance does to the end of a run of the paper's length, once that is recorded."""
         return self.noise_at(80)
 
     def noise_at(self, epoch):
-        """Return what chance does after some of the paper's 80 epochs, or None."""
+        """Return what chance does after some of the paper's 80 epochs.
+
+        None until all runs of the study of chance are recorded: the spread of two runs is itself
+        a matter of luck.
+        """
+        chosen = configs.noise("paper")
         if self.preset != "paper":
             return None
-        rows = train_all(configs.noise("paper"), missing="skip")
+        rows = train_all(chosen, missing="skip")
         rows = rows[(rows.dataset == "Set5") & (rows.epoch == epoch)]
-        return Noise.of(rows, KIND) if len(rows) else None
+        return Noise.of(rows, KIND) if len(rows) == len(chosen) else None
 
     @cached_property
     def bicubic(self):
