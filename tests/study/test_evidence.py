@@ -273,11 +273,11 @@ def test_caption_of_other_networks(evidence, row):
 
 
 def test_caption_of_short_runs_says_that_they_answer_nothing(evidence, row, elsewhere):
-    study = STUDIES["ablation_residual"]
+    study = STUDIES["ablation_init"]
     rows = [row(config, 34.0, step=1336) for config in study.runs("short")]
-    said = evidence("ablation_residual", rows, "short", noise=None).caption
+    said = evidence("ablation_init", rows, "short", noise=None).caption
     assert said.startswith("**Recorded so far: 0 of the 6 runs of the paper's length.**")
-    assert "6 of 6 runs, of 5 layers, each of 1,336 steps of 16 patches" in said
+    assert "5 of 5 runs, of 5 layers, each of 1,336 steps of 16 patches" in said
     assert said.endswith("1 seed each.")
 
 

@@ -171,6 +171,20 @@ def test_the_recorded_minute_beats_interpolation():
     assert min(map(float, gains)) > 0
 
 
+def test_power_of_a_wave_is_at_its_frequency():
+    rows = np.arange(3)[:, None] + np.arange(120)
+    spectrum = lessons.power(10 * np.sin(2 * np.pi * rows / 6))
+    assert np.fft.rfftfreq(120)[spectrum.argmax()] == pytest.approx(1 / 6)
+    assert spectrum[:15].max() < 1e-3 * spectrum.max()
+
+
+def test_spectra_mark_the_nyquist_frequency():
+    [axis] = lessons.spectra({"a": np.eye(40), "b": np.ones((40, 40))}, 0.25).axes
+    assert [line.get_label() for line in axis.lines] == ["a", "b", "Nyquist frequency"]
+    assert [*axis.lines[-1].get_xdata()] == [0.25, 0.25]
+    assert axis.lines[0].get_linestyle() != axis.lines[1].get_linestyle()
+
+
 def test_recorded_claims_of_the_idea_hold():
     """What the prose says in words of the numbers that its cells print."""
     outputs = [o for c in read("idea", "results/notebooks").cells for o in c.get("outputs", [])]

@@ -558,7 +558,7 @@ def residual_curves(scores, paper=None):
     if shown.empty:
         return _nothing()
     rates = sorted(shown.learning_rate.unique(), reverse=True)
-    figure, axes = _panels(len(rates), 2.1, sharex=True, sharey=True)
+    figure, axes = _panels(len(rates), 2.1, sharex=True)
     for axis, rate in zip(axes, rates, strict=True):
         for network, style in _styles(("residual", "non-residual")).items():
             ours = scores[(scores.learning_rate == rate) & (scores.network == network)]

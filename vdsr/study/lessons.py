@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from .figures import COLOURS, WIDTH
+from .figures import COLOURS, LINES, WIDTH
 
 # The chapters that teach: notebooks without a study, a preset or a record.
 PAGES = "problem", "idea", "recipe", "minimal"
@@ -41,6 +41,47 @@ def pictures(images, columns, *, ranges=None):
         low, high = (ranges or {}).get(name, (0, 255))
         axis.imshow(image, vmin=low, vmax=high)
         axis.set_title(name)
+    return figure
+
+
+def power(image):
+    """Return the mean power spectrum of a picture's rows.
+
+    Parameters
+    ----------
+    image : ndarray, (H, W)
+
+    Returns
+    -------
+    ndarray, (W // 2 + 1,)
+        At the frequencies of `numpy.fft.rfftfreq`, through a Hann window.
+    """
+    window = np.hanning(image.shape[1])
+    return np.mean(np.abs(np.fft.rfft(window * image)) ** 2, axis=0) / (window**2).sum()
+
+
+def spectra(images, nyquist):
+    """Draw the power of pictures' rows against frequency, on a logarithmic scale.
+
+    Parameters
+    ----------
+    images : dict of str to ndarray, (H, W)
+        Name to picture, all of one width.
+    nyquist : float
+        The frequency in periods a pixel that is marked.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
+    for (name, image), colour, style in zip(images.items(), COLOURS, LINES, strict=False):
+        # The lowest two are the mean, spread by the window.
+        frequencies = np.fft.rfftfreq(image.shape[1])[2:]
+        axis.semilogy(frequencies, power(image)[2:], style, color=colour, label=name)
+    axis.axvline(nyquist, color=plt.rcParams["text.color"], ls=":", label="Nyquist frequency")
+    axis.set(xlabel="frequency (periods per pixel)", ylabel="power", ylim=(0.1, 5e5))
+    axis.legend(loc="upper right")
     return figure
 
 

@@ -21,11 +21,6 @@ _TABLE3 = replace(_BASE, train_set="T91+BSD200")
 
 SHORT = {
     "ablation_depth": [replace(_BASE, depth=d) for d in (5, 20, 10)],
-    "ablation_residual": [
-        replace(_TABLE1, residual=kind, learning_rate=rate)
-        for rate in RATES
-        for kind in (True, False)
-    ],
     "ablation_scales": [
         replace(_FIVE, scales=subset, seed=seed, eval_scales=(1.5, 2, 2.5, 3, 3.5, 4))
         for seed in range(3)
