@@ -139,7 +139,7 @@ def test_three_seeds_are_judged_by_their_own_spread(evidence, row):
 
 
 def test_a_tenth_is_counted_in_the_papers_schedule(row):
-    config = SHORT["ablation_residual"][0]
+    config = SHORT["ablation_iterations"][0]
     rows = as_table1(pd.DataFrame([row(config, 35.0, epoch=1.0), row(config, 36.0, epoch=8.0)]))
     assert [*rows.epoch] == [10, 80]
     assert {*rows.network} == {"residual"}
