@@ -703,7 +703,9 @@ def claims(findings):
     axis.axvline(0, color="#999999", lw=1.2)
     axis.set_xscale("symlog", linthresh=1)
     ticks = -10, -3, -1, 0, 1, 3, 10
-    axis.set(xlim=(-12, 12), ylim=(top, 0), yticks=[], xlabel="difference in PSNR (dB)")
+    drawn = [gap for f in findings for c in f.cases for gap in (c.ours, c.paper) if isfinite(gap)]
+    reach = 1.2 * max(map(abs, [10, *drawn]))
+    axis.set(xlim=(-reach, reach), ylim=(top, 0), yticks=[], xlabel="difference in PSNR (dB)")
     axis.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
     axis.minorticks_off()
     axis.spines["left"].set_visible(False)
