@@ -140,6 +140,25 @@ def test_the_later_recipe_differs_in_its_update_alone(preset):
     assert replace(later, **{name: getattr(recipe, name) for name in changed}) == recipe
 
 
+def test_a_longer_search_changes_one_thing_at_a_time():
+    start, adam, sgd, *changed = configs.longer("paper")
+    assert (start.optimizer, adam.optimizer, sgd.optimizer) == ("muon", "adam", "sgd")
+    one, settings = vars(start), [vars(config) for config in changed]
+    for other in settings:
+        assert len({name for name in one if one[name] != other[name]}) == 1
+    assert len({(c.batch_size, c.steps, c.train_set) for c in (start, adam, sgd, *changed)}) == 1
+    assert start.eval_steps_in(1000)[-1] == start.steps
+
+
+def test_suspects_are_table_1_but_for_one_thing():
+    table = {run_id(c) for c in configs.residual("paper")}
+    for config in configs.suspects("paper"):
+        twin = configs.reference("paper")[0]
+        back = [{"theta": twin.theta}, {"loss": twin.loss}, {"augment": twin.augment}]
+        assert run_id(config) not in table
+        assert [run_id(replace(config, **one)) in table for one in back].count(True) == 1
+
+
 def test_table_3_trains_on_291_images_in_eight_orientations():
     for config in configs.benchmark("paper"):
         assert (config.train_set, config.augment) == ("T91+BSD200", True)

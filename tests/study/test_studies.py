@@ -23,7 +23,9 @@ from vdsr.study.studies import (
     load,
 )
 
-WITHOUT_CLAIM = "search_theta", "noise", "later", "ablation_iterations", "ablation_init"
+WITHOUT_CLAIM = (
+    "search_theta", "noise", "later", "longer", "suspects", "ablation_iterations", "ablation_init"
+)  # fmt: skip
 
 
 def answers(finding):
