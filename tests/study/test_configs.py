@@ -140,6 +140,13 @@ def test_the_later_recipe_differs_in_its_update_alone(preset):
     assert replace(later, **{name: getattr(recipe, name) for name in changed}) == recipe
 
 
+def test_theta_for_three_scales_is_figure_3_but_for_theta():
+    figure = {run_id(c) for c in configs.depth("paper")}
+    for config in configs.theta_for_scales("paper"):
+        assert run_id(replace(config, theta=1e-4)) in figure
+        assert config.eval_sets[0] == "BSD10"
+
+
 def test_a_longer_search_changes_one_thing_at_a_time():
     start, adam, sgd, *changed = configs.longer("paper")
     assert (start.optimizer, adam.optimizer, sgd.optimizer) == ("muon", "adam", "sgd")

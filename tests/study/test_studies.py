@@ -24,7 +24,8 @@ from vdsr.study.studies import (
 )
 
 WITHOUT_CLAIM = (
-    "search_theta", "noise", "later", "longer", "suspects", "ablation_iterations", "ablation_init"
+    "search_theta", "noise", "later", "longer", "suspects", "theta_for_scales",
+    "ablation_iterations", "ablation_init",
 )  # fmt: skip
 
 

@@ -162,6 +162,20 @@ def depth(preset):
     return [replace(base, depth=d) for d in depths[preset]]
 
 
+def theta_for_scales(preset):
+    """Return runs that ask whether training for three scales wants a smaller θ than for one.
+
+    θ was chosen with networks for ×2. The cheapest depths come first; what BSD10 prefers at five
+    and at ten layers, mean over the scales, is then tried with twenty.
+    """
+    preset, base = preset_config(preset)
+    if preset != "paper":
+        return [replace(base, theta=theta) for theta in (1e-4, 3e-5)]
+    base = replace(base, eval_sets=("BSD10", "Set5"))
+    kinds = (5, 3e-5), (10, 3e-5), (5, 1e-5), (10, 1e-5), (20, 3e-5), (5, 1e-4), (10, 1e-4)
+    return [replace(base, depth=depth, theta=theta) for depth, theta in (*kinds, (20, 1e-4))]
+
+
 def scales(preset):
     """Return the runs of Table 2 and Figure 5: networks for one, two and three scales.
 
