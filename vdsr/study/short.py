@@ -21,11 +21,6 @@ _TABLE3 = replace(_BASE, train_set="T91+BSD200")
 
 SHORT = {
     "ablation_depth": [replace(_BASE, depth=d) for d in (5, 20, 10)],
-    "ablation_scales": [
-        replace(_FIVE, scales=subset, seed=seed, eval_scales=(1.5, 2, 2.5, 3, 3.5, 4))
-        for seed in range(3)
-        for subset in ((2, 3, 4), (3,), (2,), (4,), (2, 3), (2, 4), (3, 4))
-    ],
     "ablation_iterations": [_TABLE1, replace(_TABLE1, epochs=80, decay_epochs=20)],
     "ablation_receptive_field": [replace(_FIVE, dilation=d) for d in (1, 2, 4)],
     "ablation_clipping": [
