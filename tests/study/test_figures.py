@@ -46,6 +46,16 @@ def test_depth_curves_without_a_run_show_the_paper_alone():
     assert [set(lines(a)) for a in figure.axes] == [{"the paper, Fig. 3"}] * 3
 
 
+def test_training_curves_draw_loss_and_percent_of_each_depth():
+    rows = [(5, 1, 0.004, 0.4), (5, 1, 0.002, 0.2), (5, 2, 0.001, 0.1), (7, 1, 0.002, 0.3)]
+    rows = pd.DataFrame(rows, columns=["depth", "epoch", "train_loss", "clipped"])
+    loss, clipped = figures.training_curves(rows).axes
+    assert lines(loss)["5 layers"] == pytest.approx([0.003, 0.001])
+    assert lines(clipped)["5 layers"] == pytest.approx([30, 10])
+    assert lines(clipped)["7 layers"] == pytest.approx([30])
+    assert "%" in clipped.get_ylabel()
+
+
 def test_residual_curves_keep_the_two_kinds_apart():
     rows = [(0.1, n, e, p + e) for n, p in (("residual", 30), ("non-residual", 20)) for e in (1, 2)]
     scores = pd.DataFrame(rows, columns=["learning_rate", "network", "epoch", "psnr"])
@@ -76,6 +86,18 @@ def test_field_curves_share_one_span():
     wide, narrow = (axis.get_ylim() for axis in figures.field_curves(scores).axes)
     assert wide[1] - wide[0] == pytest.approx(narrow[1] - narrow[0])
     assert narrow[0] < 20 < 20.1 < narrow[1]
+
+
+def test_side_curves_draw_what_can_be_seen_and_what_is_used():
+    rows = [(5, 2, 9.0, 7.0), (5, 4, 9.2, 8.0), (20, 2, 20.0, 15.0), (20, 4, 20.4, 17.0)]
+    table = pd.DataFrame(rows, columns=["depth", "scale", "before", "after"])
+    [axis] = figures.side_curves(table).axes
+    drawn = lines(axis)
+    assert [*drawn["all it can see, 2D + 1"]] == [11, 41]
+    assert drawn["before training"] == pytest.approx([9.1, 20.2])
+    assert [*drawn["after, at ×2"]] == [7, 15]
+    assert [*drawn["after, at ×4"]] == [8, 17]
+    assert axis.get_ylim() == pytest.approx((6, 21.2))
 
 
 def test_gradient_histogram_counts_percent():
@@ -313,7 +335,7 @@ def test_speed_points():
 NOTHING = pd.DataFrame(
     columns=["learning_rate", "network", "epoch", "psnr", "depth", "scale", "train_scales",
              "test_scale", "step", "gain", "clipping", "theta", "clipped", "field", "kind", "name",
-             "tflop", "method", "seconds", "dataset"]
+             "tflop", "method", "seconds", "dataset", "train_loss", "before", "after"]
 )  # fmt: skip
 
 
@@ -322,6 +344,7 @@ NOTHING = pd.DataFrame(
     [
         figures.depth_curves, figures.residual_curves, figures.clock, figures.clipping_curves,
         figures.clipped_shares, figures.field_curves, figures.speed_points,
+        figures.training_curves, figures.side_curves,
         lambda rows: figures.race_curves(rows, "tflop", "work"),
     ],
 )  # fmt: skip

@@ -275,6 +275,34 @@ def depth_curves(scores, paper=None):
     return _legend(figure)
 
 
+def training_curves(rows):
+    """Draw the training loss and the share of clipped values by epoch, a line for each depth.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns depth, epoch, train_loss, clipped (a share); several rows of a depth and epoch
+        are averaged.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if rows.empty:
+        return _nothing()
+    means = rows.assign(clipped=100 * rows.clipped).groupby(["depth", "epoch"])
+    means = means[["train_loss", "clipped"]].mean().reset_index()
+    styles = _styles(sorted(means.depth.unique()))
+    figure, axes = _panels(2, 2.4, sharex=True)
+    quantities = ("train_loss", "training loss"), ("clipped", "clipped values (%)")
+    for axis, (column, label) in zip(axes, quantities, strict=True):
+        for depth, line in means.groupby("depth"):
+            _curve(axis, line, "epoch", column, **styles[depth] | {"label": f"{depth} layers"})
+        axis.set_ylabel(label)
+    axes[-1].set_xlabel("epoch")
+    return _legend(figure)
+
+
 def gain_curves(scores, by):
     """Draw the gain over bicubic against training steps, a line for each setting.
 
@@ -658,6 +686,36 @@ def field_curves(scores):
     span = max(top - bottom for bottom, top in limits)
     for axis, (bottom, top) in zip(axes, limits, strict=True):  # slopes then compare
         axis.set_ylim((bottom + top - span) / 2, (bottom + top + span) / 2)
+    return _legend(figure)
+
+
+def side_curves(table):
+    """Draw the side of the effective field against depth, before training and after it.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `vdsr.study.fields.by_depth`. Before its training, a network's line is the mean over
+        the scales of its input.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if table.empty:
+        return _nothing()
+    scales = sorted(table.scale.unique())
+    before, *after = _styles(["before training", *(f"after, at ×{s:g}" for s in scales)]).values()
+    figure, [axis] = _panels(1, 3.4)
+    depths = np.array(sorted(table.depth.unique()))
+    axis.plot(depths, 2 * depths + 1, color=TEXT, linestyle=":", label="all it can see, 2D + 1")
+    means = table.groupby(["depth", "scale"])[["before", "after"]].mean()
+    _curve(axis, means.groupby("depth").before.mean().reset_index(), "depth", "before", **before)
+    for scale, style in zip(scales, after, strict=True):
+        _curve(axis, means.xs(scale, level="scale").reset_index(), "depth", "after", **style)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    bottom, top = means.after.min() - 1, means.before.max() + 1  # the line of 2D + 1 goes beyond
+    axis.set(xlabel="depth D (layers)", ylabel="side (pixels)", ylim=(bottom, top))
     return _legend(figure)
 
 
