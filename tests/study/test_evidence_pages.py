@@ -15,11 +15,12 @@ import torch
 from bs4 import BeautifulSoup
 
 import vdsr
-from vdsr import runs
+from vdsr import ledger, runs
 from vdsr.evaluate import prepare, super_resolve
 from vdsr.model import init_
 from vdsr.study import configs, paper, publish, studies, table3
 from vdsr.study.evidence import final
+from vdsr.study.fields import by_depth
 from vdsr.study.probes import field_sides, gradient_field
 from vdsr.study.studies import STUDIES
 
@@ -95,13 +96,54 @@ def cases(e, name):
 
 
 def depth(e):
-    ours = cases(e, "depth")
-    assert min(ours.values()) > 0
-    assert ours["×2, 20 layers less 5"] > 0.61 and ours["×4, 20 layers less 5"] > 0.58
-    assert {*e.final.depth} == {5, 10, 20}
-    for scale in (2, 3, 4):
-        means = e.final[e.final.scale == scale].groupby("depth").psnr.mean()
-        assert means[5] < means[10] < means[20] < FIGURE3[scale, 20]
+    assert e.finding("depth").verdict == "points that way" and e.finding("depth").seeds == 1
+    assert (e.final.groupby(["depth", "scale"]).size() == 1).all()
+    cell = e.beside("figure3", e.final, ["depth", "scale"]).set_index(["depth", "scale"])
+    psnr, missed = cell.ours.unstack("scale"), -cell.difference.unstack("scale")
+    psnr, missed = psnr.dropna(), missed.dropna()
+    assert [*psnr.index] == [5, 7, 10, 12, 15, 17, 20]
+    rise, late = psnr.loc[10] - psnr.loc[5], psnr.loc[20] - psnr.loc[10]
+    assert (rise > 3 * late).all() and (late > 0.05).all() and late.max() < 0.25
+    assert (psnr.loc[7] - psnr.loc[5] > 1.3 * (psnr.loc[10] - psnr.loc[7])).all()
+    assert psnr.loc[[15, 17, 20]].idxmax().nunique() > 1
+    assert (missed > 0.3).all(axis=None) and (missed.idxmax() == 5).all()
+    assert missed.loc[10:, 2].max() < 0.7 and missed.loc[5, 2] > 1.9
+    assert (psnr.loc[15] > psnr.loc[17]).all()
+    assert all(FIGURE3[scale].idxmax() == 20 for scale in (2, 3, 4))
+    # How the trainings went
+    by = e.rows.groupby(["depth", "epoch"])[["train_loss", "clipped"]].mean()
+    loss, clipped = by.train_loss.unstack("depth"), by.clipped.unstack("depth")
+    assert 0.295 < clipped.loc[:20].min(axis=None) < clipped.loc[:20].max(axis=None) < 0.465
+    assert clipped.loc[[30, 40], 5].min() > 0.2
+    assert clipped.drop(columns=5).loc[30:].max(axis=None) < 0.025
+    assert loss[5].idxmax() == 30 and loss[5].loc[80] < loss[5].loc[10]
+    others = loss.drop(columns=5)
+    assert (loss[5] > others.max(axis=1)).all() and (others.loc[80] < others.loc[10]).all()
+    assert (others.diff().loc[:40].idxmin() == 30).all()
+    assert others.loc[80, :15].is_monotonic_decreasing
+    middle = e.rows[(e.rows.depth == 5) & (e.rows.epoch == 30)].set_index("scale").psnr
+    assert middle[2] < e.bicubic[2]
+    # Beside networks for ×2 alone
+    alone = pd.concat(
+        studies.load(name, "paper", missing="skip").rows
+        for name in ("ablation_receptive_field", "ablation_scales")
+    )
+    alone = alone[(alone.scales == "2") & (alone.dilation == 1) & (alone.scale == 2)]
+    ends = alone[alone.epoch == 80].groupby("depth").psnr.mean()
+    assert ends[5] > psnr.loc[5, 2] + 1.8 and ends[20] > psnr.loc[20, 2] + 0.3
+    assert 0 < ends[10] - ends[5] < FIGURE3[2, 10] - FIGURE3[2, 5]
+    assert abs(ends[20] - ends[10]) < 0.03
+    early = alone[(alone.depth == 5) & (alone.epoch == 20)].clipped.mean()
+    assert early < clipped.loc[20, 5] - 0.15
+    steps = e.final.step.max(), alone.step.max()
+    assert steps[0] / steps[1] == pytest.approx(3, abs=0.05)
+    # What is not there yet
+    test = studies.load("theta_for_scales", "paper", missing="skip").histories
+    assert {*test.theta} == {1e-4}, "the test of θ for three scales has begun: tell its result"
+    chance = studies.load("noise", "paper", missing="skip")
+    assert e.noise is None
+    spread = chance.final.groupby("residual").psnr.agg(lambda psnr: psnr.max() - psnr.min())
+    assert spread[True] < 0.05 and spread[False] > 2
 
 
 def residual(e):
@@ -156,9 +198,41 @@ def scales(e):
 
 
 def field(e):
-    ours = cases(e, "context")
-    assert ours["×2, 5 layers: 29 pixels less 11"] < 0 < ours["×4, 5 layers: 17 pixels less 11"]
-    assert {*e.final.depth} == {5}
+    finding = e.finding("context")
+    assert finding.verdict == "mixed so far" and e.noise is None
+    assert [case.holds for case in finding.cases].count(True) == 1
+    rows = studies.as_field(e.final)
+    assert {*rows.scale} == {2} and {*rows.train_set} == {"T91"} and {*rows.epoch} == {80}
+    means = rows.groupby(["depth", "field"])[["psnr", "train_loss"]].mean()
+    psnr, loss = means.psnr, means.train_loss
+    assert psnr[10].is_monotonic_decreasing and [*psnr[10].index] == [21, 37, 53]
+    assert [*psnr[5].index] == [11, 17, 29] and psnr[5].idxmax() == 17
+    assert 0 < psnr[5, 17] - psnr[5, 11] < 0.1
+    assert psnr.idxmin() == (5, 29) and psnr[10].min() < psnr[5].max()
+    assert psnr[10, 21] > psnr.drop((10, 21)).max() and psnr[10, 21] > psnr[5, 17] + 0.2
+    for layers in (5, 10):
+        assert [*psnr[layers].sort_values().index] == [*loss[layers].sort_values().index[::-1]]
+    narrow = rows[(rows.depth == 10) & (rows.dilation == 1)]
+    assert len(narrow) == 3 and narrow.psnr.max() - narrow.psnr.min() < 0.04
+    assert len(rows) == 3 + 5
+    arithmetic = ledger.read()[0].set_index("run").arithmetic
+    assert all(name.startswith("float32") for name in arithmetic[narrow.run])
+    assert {*arithmetic[rows.run[~rows.run.isin(narrow.run)]]} == {"bf16"}
+    init = studies.load("ablation_init", "paper", missing="skip").final
+    [other] = init[(init.init == "fan_in") & (init.last_scale == 0.1)].run
+    assert arithmetic[other] == "bf16"
+    assert abs(init.set_index("run").psnr[other] - narrow.psnr.mean()) < 0.05
+    # The fields before and after training
+    table = by_depth()
+    table = table[table.scales == "2 3 4"].set_index(["depth", "scale"])
+    before, after = table.before.unstack(), table.after.unstack()
+    assert (after < before).all(axis=None) and after.diff().iloc[1:].min(axis=None) > 0
+    assert (before.max(axis=1) - before.min(axis=1)).max() < 0.2
+    lost = before - after
+    assert lost.loc[[17, 20]].min(axis=None) > lost.drop([17, 20]).loc[:12].max(axis=None)
+    assert (after.idxmax(axis=1).loc[7:] == 4).all() and after.loc[5, 4] < after.loc[5, 2]
+    share = after.mean(axis=1) / (2 * after.index + 1)
+    assert share.is_monotonic_decreasing
 
 
 def clipping(e):
@@ -244,7 +318,10 @@ ANSWERS = {
     "ablation_init": init, "ablation_iterations": iterations, "srcnn": race,
     "benchmark": benchmark,
 }  # fmt: skip
-WHOLE = {"search_theta", "ablation_residual", "ablation_scales"}  # answered by runs of the paper's length
+WHOLE = {  # answered by runs of the paper's length
+    "search_theta", "ablation_residual", "ablation_scales", "ablation_depth",
+    "ablation_receptive_field",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
@@ -268,6 +345,7 @@ def test_measured_words_hold():
     assert narrow[3] / narrow[1] == pytest.approx(1.25, abs=0.02)
     assert narrow[0] < narrow[2]
     assert float(field["reference_after"]) < float(field["reference_before"]) - 1
+    assert float(field["psnr_10_37"]) < float(field["other"]) - 0.1
     clipped = printed("ablation_clipping")
     assert int(clipped["first"]) > int(clipped["later"])
     _, *rows = (ROOT / "results" / "figures" / "training.csv").read_text().split()
