@@ -244,7 +244,11 @@ ANSWERS = {
     "ablation_init": init, "ablation_iterations": iterations, "srcnn": race,
     "benchmark": benchmark,
 }  # fmt: skip
-WHOLE = {"search_theta", "ablation_residual", "ablation_scales"}  # answered by runs of the paper's length
+WHOLE = {
+    "search_theta",
+    "ablation_residual",
+    "ablation_scales",
+}  # answered by runs of the paper's length
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])

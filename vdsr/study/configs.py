@@ -124,12 +124,21 @@ def suspects(preset):
 
 
 def noise(preset):
-    """Return further seeds of the reference and of its plain twin: what chance alone does."""
+    """Return further seeds of the reference and of its plain twin: what chance alone does.
+
+    The plain twin's chance is another at each learning rate.
+    """
     base, whole = reference(preset)
-    return [
+    runs = [
         replace(base, residual=kind, seed=seed)
         for seed in ((0, 1, 2) if whole else (0, 1))
         for kind in (True, False)
+    ]
+    plain = replace(base, residual=False)
+    return runs + [
+        replace(plain, learning_rate=rate, seed=seed)
+        for seed in ((0, 1, 2) if whole else ())
+        for rate in RATES[1:]
     ]
 
 

@@ -138,7 +138,7 @@ def _residual(e):
             gap = (
                 theirs[0].iloc[0] - theirs[1].iloc[0] if e.public and all(map(len, theirs)) else nan
             )
-            chance = e.noise_at(epoch)
+            chance = e.noise_at(epoch), e.noise_at(epoch, residual=False, rate=rate)
             cases.append(case(f"rate {rate:g}, {when}", *ours, noise=chance, paper=gap))
     early = pick(rows, network="residual", learning_rate=0.1, epoch=10)
     late = pick(rows, network="residual", learning_rate=0.001, epoch=80)
