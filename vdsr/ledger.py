@@ -55,6 +55,10 @@ OTHERS = {
     },
     "bench_profiles": {"row": _TEXT, "part": _TEXT, "share": _NUMBER},
     "bicubic": {"dataset": _TEXT, "scale": _NUMBER, "psnr": _NUMBER},
+    "twins": {
+        "run": _TEXT, "dataset": _TEXT, "scale": _NUMBER, "psnr": _NUMBER, "commit": _TEXT,
+        "torch": _TEXT, "device": _TEXT, "arithmetic": _TEXT,
+    },
     "fields": {"run": _TEXT, "scale": _NUMBER, "state": _TEXT, "side": _NUMBER},
     "border": {"distance": _WHOLE, "method": _TEXT, "psnr": _NUMBER},
 }  # fmt: skip

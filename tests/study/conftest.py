@@ -42,7 +42,7 @@ def evidence():
         table = pd.DataFrame(rows, columns=columns)
         made = Evidence(study, preset, study.runs(preset), table, "skip")
         # An instance's own names are looked up before cached properties and methods.
-        made.__dict__.update(noise=noise, noise_at=lambda epoch: noise, **known)
+        made.__dict__.update(noise=noise, noise_at=lambda *place, **kind: noise, **known)
         return made
 
     return make

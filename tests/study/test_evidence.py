@@ -7,10 +7,11 @@ import pytest
 
 import vdsr
 from vdsr import data, ledger, machine, runs
+from vdsr.config import run_id
 from vdsr.study import configs, studies, table3
 from vdsr.study import evidence as module
 from vdsr.study.evidence import Study, beside, bicubic, caption, final, pick
-from vdsr.study.findings import Case, Finding
+from vdsr.study.findings import Case, Finding, Noise
 from vdsr.study.studies import STUDIES, load
 from vdsr.train import Trainer
 
@@ -170,13 +171,20 @@ def test_chance_is_that_of_the_papers_length(elsewhere, evidence, row, monkeypat
         for config in configs.noise("paper")
         for dataset in ("Set5", "BSD10")
     ]
-    monkeypatch.setattr(module, "train_all", lambda some, missing: pd.DataFrame(rows))
+
+    def recorded(some, missing):
+        return pd.DataFrame([r for r in rows if r["run"] in {run_id(c) for c in some}])
+
+    monkeypatch.setattr(module, "train_all", recorded)
     shown = evidence("ablation_depth", [])
     del shown.__dict__["noise"], shown.__dict__["noise_at"]
-    assert (shown.noise.sd, shown.noise.freedom) == (pytest.approx(0.5**0.5), 4)
+    assert shown.noise == Noise(pytest.approx(1), 2)
+    assert shown.noise_at(80, residual=False) == Noise(0, 2)
+    assert shown.noise_at(80, residual=False, rate=0.01) == Noise(0, 2)
     assert shown.noise_at(10) is None
-    rows.pop(0)  # five runs of six do not tell
+    rows.pop(0)  # two runs of three do not tell
     assert shown.noise_at(80) is None
+    assert shown.noise_at(80, residual=False) == Noise(0, 2)
     for preset in ("short", "quick", "smoke"):
         shown = evidence("ablation_depth", [], preset)
         del shown.__dict__["noise"], shown.__dict__["noise_at"]
@@ -262,7 +270,7 @@ def test_caption_says_what_chance_does(evidence, row):
     made = configs.depth("paper")
     said = evidence("ablation_depth", [row(made[0], 36.0)]).caption
     assert "standard deviation of 0.020 dB" in said
-    assert "two single runs differ by up to 0.08 dB" in said
+    assert "Two single runs of such a network differ by up to 0.08 dB" in said
 
 
 def test_caption_of_other_networks(evidence, row):

@@ -3,6 +3,7 @@ from math import inf, isnan, nan
 
 import pandas as pd
 import pytest
+from scipy.stats import ttest_ind
 
 from vdsr.study.findings import (
     HINTS,
@@ -24,22 +25,15 @@ def psnr(*values):
 CHANCE = Noise(0.05, 4)
 
 
-def test_noise_is_pooled_over_kinds():
-    """Of 1, 2, 3 the squares sum to 2, of 10, 14 to 8; with 2 + 1 degrees of freedom."""
-    scores = pd.DataFrame({"kind": ["a", "a", "a", "b", "b", "c"], "psnr": [1, 2, 3, 10, 14, 99]})
-    noise = Noise.of(scores, ["kind"])
-    assert noise.freedom == 3
-    assert noise.sd == pytest.approx((10 / 3) ** 0.5)
+def test_noise_is_the_spread_over_seeds():
+    assert Noise.of(psnr(1, 2, 3)) == Noise(pytest.approx(1), 2)
+    assert Noise.of(psnr(1, 3, nan)) == Noise(pytest.approx(2**0.5), 1)
 
 
-def test_noise_counts_an_empty_setting_as_a_value_and_no_diverged_run():
-    scores = pd.DataFrame({"steps": [nan, nan, nan], "psnr": [1.0, 3.0, nan]})
-    assert Noise.of(scores, ["steps"]) == Noise(pytest.approx(2**0.5), 1)
-
-
-def test_one_run_of_each_kind_says_nothing_about_chance():
-    assert Noise.of(pd.DataFrame({"kind": ["a", "b"], "psnr": [1.0, 2.0]}), ["kind"]) is None
-    assert Noise.of(pd.DataFrame({"kind": [], "psnr": []}), ["kind"]) is None
+def test_one_run_says_nothing_about_chance():
+    assert Noise.of(psnr(1)) is None
+    assert Noise.of(psnr(1, nan)) is None
+    assert Noise.of(psnr()) is None
 
 
 def test_two_single_runs_differ_by_chance_up_to_four_deviations():
@@ -65,6 +59,20 @@ def test_three_seeds_on_both_sides_know_their_own_chance():
     assert not found.holds
     fewer = case("a", psnr(31, 32, 33), psnr(29, 30), noise=CHANCE)
     assert fewer.bar == pytest.approx(CHANCE.bar(3, 2))
+
+
+def test_sides_of_unequal_chance():
+    """Welch's rule, as SciPy has it."""
+    one, other = psnr(31, 31.1, 31.2), psnr(29, 30, 31.5, 32)
+    low, high = ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    assert case("a", one, other).bar == pytest.approx((high - low) / 2)
+    noises = Noise.of(one), Noise.of(other)
+    single = case("a", psnr(31), psnr(30), noise=noises)
+    sd = (one.var() + other.var()) ** 0.5
+    assert 2.776 * sd < single.bar < 4.303 * sd  # between four degrees of freedom and two
+    assert isnan(case("a", psnr(31), psnr(30), noise=(Noise(0.1, 2), None)).bar)
+    level = case("a", psnr(31, 31, 31), psnr(30, 30, 30))
+    assert (level.bar, level.holds) == (0, True)
 
 
 def test_a_number_has_no_spread():

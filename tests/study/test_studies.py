@@ -92,7 +92,9 @@ def test_table_1_on_its_own_numbers(evidence, row):
 
 
 def test_table_1_under_more_chance_than_its_smallest_gaps(evidence, row):
-    made = evidence("ablation_residual", table1_rows(row), noise=Noise(0.11, 4))  # a bar of 0.43
+    made = evidence(
+        "ablation_residual", table1_rows(row), noise=Noise(0.13, 4)
+    )  # bars of 0.42 and 0.51
     residual, fast = made.findings
     assert [*answers(residual).values()] == [True] * 5 + [False]  # 0.41 dB, at the end of 0.001
     assert (residual.verdict, fast.verdict) == ("partly reproduced", "not reproduced")

@@ -14,12 +14,12 @@ TOLERANCE = 0.1  # dB; what is as good as something else may be this much worse
 
 @dataclass(frozen=True)
 class Noise:
-    """How much the PSNR of a run differs by chance.
+    """How much the PSNR of a kind of run differs by chance.
 
     Attributes
     ----------
     sd : float
-        Standard deviation over seeds in dB, pooled over several kinds of runs.
+        Standard deviation over seeds in dB.
     freedom : int
         Its degrees of freedom.
     """
@@ -33,22 +33,21 @@ class Noise:
         return f"{self.freedom} repetition{'s' if self.freedom > 1 else ''} with another seed"
 
     @classmethod
-    def of(cls, scores, by):
-        """Return the noise of rows that repeat each kind, or None if none is repeated.
+    def of(cls, psnr):
+        """Return the noise of some runs that differ in their seed alone.
 
         Parameters
         ----------
-        scores : pandas.DataFrame
-            One row a run: psnr in dB, and the columns of `by`.
-        by : list of str
-            What makes a kind; its rows are seeds.
+        psnr : pandas.Series of float
+            In dB, a value a seed; of what diverged, not a number.
+
+        Returns
+        -------
+        Noise or None
+            None if there are fewer than two.
         """
-        groups = scores.dropna(subset="psnr").groupby(by, dropna=False).psnr
-        freedom = int((groups.size() - 1).sum())
-        if freedom < 1:
-            return None
-        squares = (groups.var().fillna(0) * (groups.size() - 1)).sum()
-        return cls(float((squares / freedom) ** 0.5), freedom)
+        psnr = psnr.dropna()
+        return cls(float(psnr.std()), len(psnr) - 1) if len(psnr) > 1 else None
 
     def bar(self, *seeds):
         """Return the difference in dB that chance exceeds one time in twenty, either way.
@@ -56,10 +55,24 @@ class Noise:
         Parameters
         ----------
         *seeds : int
-            The number of seeds on either side of the difference.
+            The number of seeds on either side of a difference between runs of this noise.
         """
         quantile = float(student.ppf(0.975, self.freedom))
         return quantile * self.sd * sum(1 / n for n in seeds) ** 0.5
+
+
+def _bar(noises, seeds):
+    """Return what chance does to a difference whose sides have noises of their own.
+
+    Student's t for unequal variances (Welch 1947).
+    """
+    if None in noises:
+        return nan
+    parts = [noise.sd**2 / n for noise, n in zip(noises, seeds, strict=True)]
+    share = sum(part**2 / noise.freedom for part, noise in zip(parts, noises, strict=True))
+    if not share:
+        return 0.0
+    return float(student.ppf(0.975, sum(parts) ** 2 / share)) * sum(parts) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,8 @@ def case(label, one, other, *, noise=None, paper=nan, wants="above"):
     one, other : pandas.Series of float, or float
         PSNR in dB, a value a seed; not a number where the run diverged, empty where it was not
         made. A number has no spread.
-    noise : Noise, optional
+    noise : Noise or pair of Noise, optional
+        Of both sides, or of each.
     paper, wants
         As in `Case`.
     """
@@ -137,9 +151,11 @@ def case(label, one, other, *, noise=None, paper=nan, wants="above"):
         return Case(label, inf if ahead else -inf, paper, 0.0, min(counts), wants)
     means = [side.mean() if isinstance(side, pd.Series) else side for side in (one, other)]
     if min(counts) >= 3:
-        rows = pd.concat([s.rename("psnr").to_frame().assign(side=i) for i, s in enumerate(sides)])
-        noise = Noise.of(rows, ["side"])
-    bar = noise.bar(*counts) if noise else nan
+        noise = tuple(map(Noise.of, sides))
+    if noise is None:
+        bar = nan
+    else:
+        bar = _bar(noise, counts) if isinstance(noise, tuple) else noise.bar(*counts)
     return Case(label, float(means[0] - means[1]), paper, bar, min(counts), wants)
 
 
