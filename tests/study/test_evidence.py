@@ -82,9 +82,11 @@ def test_further_seeds_are_shown_if_they_are_recorded(elsewhere, small, tiny):
     assert shown.caption.startswith("2 of 2 runs")  # those that were asked for
 
 
-@pytest.mark.parametrize("preset", ["short", *configs.PRESETS])
 @pytest.mark.parametrize("records", ["recorded", "empty"])
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(n, p) for n in STUDIES for p in ("short", *configs.PRESETS) if STUDIES[n].runs(p)],
+)
 def test_nothing_is_trained_when_what_is_missing_is_skipped(
     tmp_path, monkeypatch, name, preset, records
 ):
