@@ -173,7 +173,7 @@ def init(e):
     gains = final(e.gains).groupby(["init", "last_scale"]).gain.mean()
     assert abs(gains["normal", 1.0]) < 0.005
     assert gains["fan_in", 1.0] < gains.drop([("fan_in", 1.0), ("normal", 1.0)]).min() - 0.1
-    assert gains["fan_out", 0.1] - gains["fan_out", 1.0] < 0.02
+    assert gains["fan_out", 0.1] - gains["fan_out", 1.0] < 0.04
     assert e.final.bias.all() and {*e.final.depth} == {5}
 
 
