@@ -151,12 +151,21 @@ def depth(e):
 def residual(e):
     assert all(case.ours > 0.5 for case in e.finding("residual").cases)
     assert e.finding("residual").verdict == e.finding("fast").verdict == "points that way"
+    known = [case.bar == case.bar for case in e.finding("residual").cases]
+    assert known == [True, True, False, False, False, False]  # at 0.1 there are three seeds
+    rows = studies.as_table1(e.rows)
+    ends = final(rows[rows.learning_rate == 0.1])
+    plain, level = (ends[ends.residual == kind].psnr for kind in (False, True))
+    assert len(plain) == len(level) == 3
+    assert plain.max() < BICUBIC["Set5", 2] - 0.5 and plain.max() - plain.min() > 2
+    assert level.max() - level.min() < 0.05
+    by_run = [g.sort_values("step").psnr.diff().abs() for _, g in rows.groupby("run")]
+    assert max(changes.max() for changes in by_run) > 10
     by = ["learning_rate", "network", "epoch"]
-    rows = studies.as_table1(e.rows).groupby(by)[["psnr", "clipped"]].mean()
+    rows = rows.groupby(by)[["psnr", "clipped"]].mean()
     plain = rows.psnr.xs("non-residual", level="network")
     level = rows.psnr.xs("residual", level="network")
     assert level[0.1, 10] > level[0.001, 80] + 0.4
-    assert plain[0.1, 20] < plain[0.1, 10] - 5 and plain[0.1, 80] < BICUBIC["Set5", 2] - 0.5
     for rate, settled in ((0.01, 60), (0.001, 40)):
         before, after = plain[rate].loc[5:settled], plain[rate].loc[settled + 1 :]
         assert before.diff().abs().max() > 1.3 and before.max() < after.min() - 2
@@ -166,6 +175,11 @@ def residual(e):
     missed = [TABLE1[rate, "residual", 80] - level[rate, 80] for rate in (0.1, 0.01, 0.001)]
     assert 0.2 < missed[0] < missed[1] < missed[2]
     assert rows.clipped[0.001, "non-residual", 40] < 0.02
+    again = ledger.table("twins").query("dataset == 'Set5'").set_index("run").psnr
+    known = final(e.rows).set_index("run").loc[again.index]
+    assert [*known.residual] == [True, False, True]
+    apart = (again - known.psnr).abs()
+    assert apart[known.residual].max() < 0.1 and apart[~known.residual].min() > 1
 
 
 def scales(e):
@@ -251,7 +265,7 @@ def init(e):
     gains = final(e.gains).groupby(["init", "last_scale"]).gain.mean()
     assert abs(gains["normal", 1.0]) < 0.005
     assert gains["fan_in", 1.0] < gains.drop([("fan_in", 1.0), ("normal", 1.0)]).min() - 0.1
-    assert gains["fan_out", 0.1] - gains["fan_out", 1.0] < 0.02
+    assert gains["fan_out", 0.1] - gains["fan_out", 1.0] < 0.04
     assert e.final.bias.all() and {*e.final.depth} == {5}
 
 
