@@ -550,7 +550,7 @@ def clock_rows(row, seeds=(0,), shift=0.0):
 
 
 def test_the_papers_epoch_in_our_steps(evidence, row):
-    lengths = epoch_lengths(evidence("ablation_iterations", clock_rows(row)))
+    lengths = epoch_lengths(evidence("ablation_iterations", clock_rows(row)).rows)
     table = lengths.set_index(["learning_rate", "epoch"])
     assert table.step[0.1, 1] == pytest.approx(10**3.4)
     assert table["steps an epoch"][0.1, 1] == pytest.approx(10**3.4)
@@ -561,20 +561,20 @@ def test_the_papers_epoch_in_our_steps(evidence, row):
 
 def test_the_epochs_curves_are_means_over_seeds(evidence, row):
     """Two seeds, half a decibel above and below, are the same curve."""
-    one = epoch_lengths(evidence("ablation_iterations", clock_rows(row)))
+    one = epoch_lengths(evidence("ablation_iterations", clock_rows(row)).rows)
     rows = clock_rows(row, (0, 1), shift=1.0)
     for each in rows:
         each["psnr"] -= 0.5
-    two = epoch_lengths(evidence("ablation_iterations", rows))
+    two = epoch_lengths(evidence("ablation_iterations", rows).rows)
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_a_point_that_our_curve_does_not_pass_has_no_length(evidence, row):
     low = [r for r in clock_rows(row) if r["step"] <= 100]
-    assert epoch_lengths(evidence("ablation_iterations", low)).empty
+    assert epoch_lengths(evidence("ablation_iterations", low).rows).empty
     late = [r for r in clock_rows(row) if r["step"] >= 10_000]  # ahead from the first score on
-    assert epoch_lengths(evidence("ablation_iterations", late)).empty
-    assert epoch_lengths(evidence("ablation_iterations", [])).empty
+    assert epoch_lengths(evidence("ablation_iterations", late).rows).empty
+    assert epoch_lengths(evidence("ablation_iterations", []).rows).empty
 
 
 def test_what_the_search_chose_is_the_default():
