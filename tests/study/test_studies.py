@@ -12,7 +12,6 @@ from vdsr.config import TrainConfig, run_id
 from vdsr.study import configs, paper, table3
 from vdsr.study.evidence import final
 from vdsr.study.findings import Noise
-from vdsr.study.short import SHORT
 from vdsr.study.studies import (
     STUDIES,
     as_field,
@@ -146,7 +145,7 @@ def test_three_seeds_are_judged_by_their_own_spread(evidence, row):
 
 
 def test_a_tenth_is_counted_in_the_papers_schedule(row):
-    config = SHORT["ablation_iterations"][0]
+    config = replace(configs.reference("paper")[0], epochs=8, decay_epochs=2)
     rows = as_table1(pd.DataFrame([row(config, 35.0, epoch=1.0), row(config, 36.0, epoch=8.0)]))
     assert [*rows.epoch] == [10, 80]
     assert {*rows.network} == {"residual"}

@@ -20,7 +20,6 @@ _SRCNN = replace(
 _TABLE3 = replace(_BASE, train_set="T91+BSD200")
 
 SHORT = {
-    "ablation_iterations": [_TABLE1, replace(_TABLE1, epochs=80, decay_epochs=20)],
     "ablation_clipping": [
         replace(_FIVE, learning_rate=rate, **kind)
         for rate in RATES
