@@ -433,18 +433,18 @@ def clock(scores, lengths=None):
     if scores.empty:
         return _nothing()
     figure, [axis] = _panels(1, 3)
+    marks = {1: "x", 10: "+"}
     rates = sorted(scores.learning_rate.unique(), reverse=True)
     for rate, style in zip(rates, _styles(rates).values(), strict=True):
         line = scores[scores.learning_rate == rate].groupby("step").psnr.mean()
         axis.plot(line, ms=5, lw=1.5, **style | {"label": f"rate {rate:g}"})
         if lengths is not None:
-            points = lengths[lengths.learning_rate == rate]
-            axis.plot(points.step, points.psnr, "x", color=style["color"], ms=10, mew=2)
-            for point in points.itertuples():
-                axis.annotate(
-                    f"the paper's epoch {point.epoch}", (point.step, point.psnr),
-                    (6, -12), textcoords="offset points",
-                )  # fmt: skip
+            for epoch, points in lengths[lengths.learning_rate == rate].groupby("epoch"):
+                mark = {"marker": marks[epoch], "color": style["color"], "ms": 12, "mew": 2}
+                axis.plot(points.step, points.psnr, linestyle="", **mark)
+    for epoch in () if lengths is None else sorted({*lengths.epoch}):
+        label = f"the paper after epoch {epoch}"
+        axis.plot([], [], marks[epoch], color=TEXT, ms=12, mew=2, label=label)  # for the legend
     axis.set(xscale="log", xlabel="training steps", ylabel="PSNR (dB)")
     return _legend(figure)
 
