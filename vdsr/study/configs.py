@@ -171,8 +171,8 @@ def depth(preset):
 def theta_for_scales(preset):
     """Return runs that ask whether training for three scales wants a smaller θ than for one.
 
-    θ was chosen with networks for ×2. The cheapest depths come first; what BSD10 prefers at five
-    and at ten layers, mean over the scales, is then tried with twenty.
+    θ was chosen with networks for ×2. The cheapest depths come first. BSD10 decides, by the mean
+    over the scales.
     """
     preset, base = preset_config(preset)
     if preset != "paper":
@@ -294,8 +294,8 @@ def longer(preset):
 
     A choice made on 600 steps need not hold for many thousands. On BSD10 a change is taken into
     the long run if it gains 0.01 dB on the first, mean over the scales, and of several rates or
-    errors the best. Adam at its better rate and the paper's update, its rate annealed, show what
-    ten years of optimisers changed.
+    errors the best. Adam, at a rate that is higher as the batch is larger, and the paper's update,
+    its rate annealed, show what ten years of optimisers changed.
     """
     start, adam, sgd, *_ = later(preset)
     total = 2400 if preset == "paper" else 8

@@ -12,7 +12,6 @@ from .configs import RATES
 
 _BASE = TrainConfig(batch_size=16, epochs=8, decay_epochs=2, theta=3e-5, recipe=1)
 _FIVE = replace(_BASE, depth=5)
-_TABLE1 = replace(_FIVE, scales=(2,), precision="float32")
 _SRCNN = replace(
     _BASE, architecture="SRCNN 9-1-5", init="normal", last_scale=1.0, patch_size=33, overlap=19,
     learning_rate=1e-4, last_rate=0.1, weight_decay=0.0, clipping="none", decay_epochs=10_000,
