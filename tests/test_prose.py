@@ -102,6 +102,14 @@ def test_each_figure_is_drawn_captioned_and_referred_to_by_one_name(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_figure_stands_in_its_place_alone(path):
+    """The cell that draws it shows nothing, or the page would have it a second time."""
+    cells = nbformat.read(path, as_version=4).cells
+    drawing = [c for c in cells if c.cell_type == "code" and "figures.show(" in c.source]
+    assert all("remove-output" in cell.metadata.get("tags", []) for cell in drawing)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_number_named_in_the_text_is_computed(path):
     cells = nbformat.read(path, as_version=4).cells
     page = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
