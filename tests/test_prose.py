@@ -101,6 +101,16 @@ def test_each_figure_is_drawn_captioned_and_referred_to_by_one_name(path):
     assert drawn
 
 
+def test_figures_have_names_of_their_own():
+    """Two of one name are a warning when the book is built whole, and an error there."""
+    cells = [c for path in NOTEBOOKS for c in nbformat.read(path, as_version=4).cells]
+    texts = [c.source for c in cells if c.cell_type == "markdown"]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")]
+    names = re.findall(r"^:name: (\S+)$", "\n".join(texts), re.MULTILINE)
+    assert len(names) > 10
+    assert sorted(names) == sorted({*names})
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_figure_stands_in_its_place_alone(path):
     """The cell that draws it shows nothing, or the page would have it a second time."""
