@@ -23,7 +23,7 @@ from vdsr.study.studies import (
 )
 
 WITHOUT_CLAIM = (
-    "search_theta", "noise", "later", "longer", "suspects", "theta_for_scales",
+    "search_theta", "noise", "optimiser_trials", "optimisers", "suspects", "theta_for_scales",
     "ablation_iterations", "ablation_init",
 )  # fmt: skip
 

@@ -12,7 +12,6 @@ from vdsr import ledger, machine, runs
 from vdsr.config import run_id
 from vdsr.files import load_checkpoint
 from vdsr.study import configs, paper, table3
-from vdsr.study.short import SHORT
 
 MEASURED = machine.ROOT / "results" / "benchmark.csv"
 UPSCALE = import_module("vdsr.upscale")  # vdsr.upscale is the function
@@ -35,9 +34,8 @@ def bicubic_alone(monkeypatch):
 
 
 def test_authors_weights_are_left_to_presets_with_downloads():
-    for preset in ("paper", "short"):
-        assert "VDSR, authors' weights" in table3.methods(preset)
-        assert table3.public(preset)
+    assert "VDSR, authors' weights" in table3.methods("paper")
+    assert table3.public("paper") and table3.public("short")
     for preset in ("quick", "smoke"):
         assert "VDSR, authors' weights" not in table3.methods(preset)
         assert not table3.public(preset)
@@ -55,18 +53,15 @@ def test_srcnn_for_one_scale_is_used_there_and_the_one_for_all_elsewhere():
     one, three, _ = configs.srcnn("paper")
     chosen = table3.methods("paper")["SRCNN, ours"]
     assert [chosen(scale) for scale in (2, 3, 4)] == [three, one, three]
-    chosen = table3.methods("short")["SRCNN, ours"]
-    assert [chosen(scale).scales for scale in (2, 3, 4)] == [(2,), (3,), (4,)]
-    assert {chosen(scale).architecture for scale in (2, 3, 4)} == {"SRCNN 9-1-5"}
 
 
-@pytest.mark.parametrize("preset", ["short", *configs.PRESETS])
+@pytest.mark.parametrize("preset", configs.PRESETS)
 def test_the_recipes_are_the_benchmarks(preset):
-    later, recipe = SHORT["benchmark"] if preset == "short" else configs.benchmark(preset)
+    later, recipe = configs.benchmark(preset)
     chosen = table3.methods(preset)
     assert chosen[table3.PAPERS_RECIPE](3) == recipe
-    assert chosen["VDSR, later recipe"](3) == later
-    assert (recipe.optimizer, later.optimizer) == ("sgd", "adam")
+    assert chosen[table3.LATER_RECIPE](3) == chosen[table3.ENSEMBLE](3) == later
+    assert (recipe.optimizer, later.optimizer) == ("sgd", "muon")
     assert {later, recipe} < {*table3.trained(preset)}
 
 
@@ -77,7 +72,7 @@ def test_scores_are_measured_once_and_recorded(here, monkeypatch):
     nothing = table3.scores("smoke", missing="skip")
     assert nothing.empty
     assert [*nothing] == table3.COLUMNS
-    two = {name: table3.methods("smoke")[name] for name in ("bicubic", "VDSR, later recipe")}
+    two = {name: table3.methods("smoke")[name] for name in ("bicubic", table3.LATER_RECIPE)}
     monkeypatch.setattr(table3, "methods", lambda preset: two)
     scores = table3.scores("smoke", record=True)
     cells = scores.groupby(["method", "scale"]).image.apply(list)
@@ -87,7 +82,7 @@ def test_scores_are_measured_once_and_recorded(here, monkeypatch):
     assert [*bicubic.psnr] == [*vdsr.evaluate(None, "samples-test", 3).psnr]
     assert {*bicubic.run} == {"bicubic"}
     assert {*scores.commit} == {"abc"}
-    trained = scores[scores.method == "VDSR, later recipe"]
+    trained = scores[scores.method == table3.LATER_RECIPE]
     run = vdsr.train(configs.benchmark("smoke")[0])
     assert {*trained.run} == {run.id}
     assert [*trained[trained.scale == 2].psnr] == pytest.approx(
@@ -147,6 +142,32 @@ def test_a_network_is_timed_after_a_first_image(here, monkeypatch):
     )
     table3.measure(vdsr.VDSR(2, 1), "samples-test", 2)
     assert seen == [["astronaut"], ["astronaut", "chelsea"]]
+
+
+def test_an_ensemble_is_measured_as_the_mean_of_eight_orientations(here, monkeypatch):
+    ensemble = {table3.ENSEMBLE: table3.methods("smoke")[table3.ENSEMBLE]}
+    monkeypatch.setattr(table3, "methods", lambda preset: ensemble)
+    scores = table3.scores("smoke")
+    model = vdsr.train(configs.benchmark("smoke")[0]).model
+    eight = vdsr.evaluate(vdsr.networks.Ensemble(model), "samples-test", 3).psnr
+    once = vdsr.evaluate(model, "samples-test", 3).psnr
+    assert [*scores[scores.scale == 3].psnr] == pytest.approx([*eight])
+    assert abs(eight - once).min() > 1e-3
+
+
+def test_a_large_set_is_measured_by_the_fast_way_with_the_same_result(here, monkeypatch):
+    calls = []
+    fastest = vdsr.networks.fastest
+    monkeypatch.setattr(
+        vdsr.networks, "fastest", lambda *given: calls.append(given[1:]) or fastest(*given)
+    )
+    model = vdsr.load_pretrained()
+    images = {"a": vdsr.load_images("samples-test")["chelsea"]}
+    monkeypatch.setattr(table3, "load_images", lambda name: images)
+    monkeypatch.setattr(vdsr.networks, "_LARGE", 1)
+    rows = table3.measure(model, "samples-test", 2)
+    assert calls == [("float32", images["a"].shape[0] * images["a"].shape[1])]
+    assert [*rows.psnr] == pytest.approx([*vdsr.evaluate(model, images, 2).psnr], abs=1e-4)
 
 
 def test_the_network_that_ships_need_not_be_trained(here, monkeypatch, tiny):
@@ -225,7 +246,7 @@ def test_release_ships_the_best_by_validation(here, monkeypatch):
     metadata = load_checkpoint(table3.PRETRAINED)[1]
     assert (metadata["run"], metadata["preset"]) == (best, "smoke")
     assert metadata["record"]["commit"] == "abc"
-    assert metadata["validation"]["images"] == ["samples-test"]
+    assert metadata["validation"]["images"] == "samples-test"
     assert metadata["psnr"] == {"Set5 x2": 30.5}
     monkeypatch.setattr(UPSCALE, "PRETRAINED", table3.PRETRAINED)
     [config] = [c for c in configs.benchmark("smoke") if run_id(c) == best]
@@ -240,8 +261,9 @@ def test_release_of_nothing_says_so(here):
 
 def test_the_network_that_ships_says_where_it_comes_from():
     tensors, metadata = load_checkpoint(UPSCALE.PRETRAINED)
-    assert metadata["config"]["train_set"] == "T91+BSD200"
-    assert metadata["psnr"]["Set5 x2"] > 36
+    assert metadata["config"]["train_set"] == "T91+BSD190"
+    assert metadata["validation"]["images"] == "BSD10"
+    assert metadata["psnr"]["Set5 x2"] > 37.2
     assert json.dumps(metadata)
     assert sum(t.numel() for t in tensors.values()) == 665_921
     table = ledger.read()[0].set_index("run")

@@ -16,7 +16,6 @@ _SRCNN = replace(
     _BASE, architecture="SRCNN 9-1-5", init="normal", last_scale=1.0, patch_size=33, overlap=19,
     learning_rate=1e-4, last_rate=0.1, weight_decay=0.0, clipping="none", decay_epochs=10_000,
 )  # fmt: skip
-_TABLE3 = replace(_BASE, train_set="T91+BSD200")
 
 SHORT = {
     "ablation_clipping": [
@@ -42,12 +41,5 @@ SHORT = {
         replace(_SRCNN, scales=(2,)),
         replace(_SRCNN, scales=(4,)),
         replace(_SRCNN, scales=(3,), architecture="SRCNN 9-5-5"),
-    ],
-    "benchmark": [
-        replace(
-            _TABLE3, epochs=3, optimizer="adam", clipping="none", learning_rate=5e-4,
-            weight_decay=0.0, schedule="cosine", decay_epochs=None,
-        ),
-        replace(_TABLE3, epochs=4, decay_epochs=1),
     ],
 }  # fmt: skip
