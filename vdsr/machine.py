@@ -30,10 +30,10 @@ def commit():
         Empty if all is well.
     """
     try:
-        top = _git("rev-parse", "--show-toplevel")
+        top = git("rev-parse", "--show-toplevel")
         if os.path.samefile(top, CLONE):
-            name = _git("rev-parse", "--short=10", "HEAD")
-            changed = _git("status", "--porcelain", "--", "vdsr")
+            name = git("rev-parse", "--short=10", "HEAD")
+            changed = git("status", "--porcelain", "--", "vdsr")
             return name, "vdsr/ has changes that are not committed; commit them" if changed else ""
         reason = f"{CLONE} is not a clone of the project, but inside {top}"
     except FileNotFoundError:
@@ -48,7 +48,8 @@ def commit():
     return "unknown", f"{reason}; {remedy}"
 
 
-def _git(*arguments):
+def git(*arguments):
+    """Return what git says of the clone this package is in."""
     command = ["git", "-C", str(CLONE), *arguments]
     done = subprocess.run(
         command, text=True, capture_output=True, check=True, env=os.environ | {"LC_ALL": "C"}

@@ -119,6 +119,25 @@ def test_race_curves_have_steps_and_work():
     assert [*steps.lines[1].get_xdata()] == [20]
 
 
+def test_work_curves_have_a_line_for_each_training_and_what_the_paper_prints():
+    rows = [("a", 1000.0, 30.0), ("a", 1000.0, 32.0), ("b", 500.0, 33.0)]
+    scores = pd.DataFrame(rows, columns=["name", "tflop", "psnr"])
+    [axis] = figures.work_curves(scores, {"VDSR": 37.53}).axes
+    drawn = lines(axis)
+    assert (drawn["a"], drawn["b"]) == ([31], [33])
+    assert [*axis.lines[0].get_xdata()] == [1]
+    assert axis.get_xlabel() == "work (PFLOP)"
+    [text] = axis.texts
+    assert (text.get_text().strip(), text.get_position()[1]) == ("VDSR", 37.53)
+
+
+def test_difference_dots_go_from_the_largest_down():
+    [axis] = figures.difference_dots(pd.Series({"a": -0.1, "b": 0.2, "c": nan}), "dB").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]  # b at the top
+    assert [*axis.lines[1].get_xdata()] == [-0.1, 0.2]
+    assert axis.get_xlabel() == "dB"
+
+
 def test_clock_lays_the_papers_points_on_our_curves():
     rows = [(0.1, 10, 35.0), (0.1, 10, 36.0), (0.1, 100, 37.0), (0.01, 10, 34.0)]
     scores = pd.DataFrame(rows, columns=["learning_rate", "step", "psnr"])
@@ -346,6 +365,8 @@ NOTHING = pd.DataFrame(
         figures.clipped_shares, figures.field_curves, figures.speed_points,
         figures.training_curves, figures.side_curves,
         lambda rows: figures.race_curves(rows, "tflop", "work"),
+        lambda rows: figures.work_curves(rows, {"VDSR": 37.53}),
+        lambda rows: figures.difference_dots(rows.psnr, "dB"),
     ],
 )  # fmt: skip
 def test_a_page_says_what_is_not_run(draw):

@@ -294,8 +294,8 @@ def optimisers(preset):
 
     A choice made on 600 steps need not hold for many thousands. On BSD10 a change is taken into
     the long run if it gains 0.01 dB on the first, mean over the scales, and of several rates or
-    errors the best. Adam, at a rate that is higher as the batch is larger, and the paper's update,
-    its rate annealed, show what ten years of optimisers changed.
+    errors the best. Adam, at a rate that is higher as the batch is larger, and the paper's
+    update, its rate annealed, show what ten years of optimisers changed.
     """
     start, adam, sgd, *_ = optimiser_trials(preset)
     total = 2400 if preset == "paper" else 8
@@ -304,7 +304,8 @@ def optimisers(preset):
     start = replace(start, **long, learning_rate=0.01)
     changes = [
         {"learning_rate": 0.005}, {"learning_rate": 0.02},
-        {"error": "charbonnier"}, {"error": "squared"}, {"shrink": True},
+        {"error": "charbonnier"}, {"error": "squared"}, {"adam_rate": 3e-4}, {"keep": 0.25},
+        {"shrink": True},
     ]  # fmt: skip
     return [
         start, replace(adam, **long, learning_rate=1e-3), replace(sgd, **long),

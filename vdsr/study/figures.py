@@ -416,6 +416,60 @@ def race_curves(scores, work, label):
     return _legend(figure)
 
 
+def work_curves(scores, levels):
+    """Draw PSNR against work, a line for each training.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns name, tflop, psnr (dB), all of one image set and scale; several rows of a name
+        and work are averaged.
+    levels : dict of str to float
+        What is drawn as a line across, in dB, by what it is called.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if scores.empty:
+        return _nothing()
+    figure, [axis] = _panels(1, 3.4)
+    names = scores["name"].unique()
+    for name, style in zip(names, _styles(names).values(), strict=True):
+        line = scores[scores["name"] == name].groupby("tflop").psnr.mean()
+        axis.plot(line.index / 1000, line, ms=5, lw=1.5, **style)
+    for name, level in levels.items():
+        axis.axhline(level, color=TEXT, linestyle=":", lw=1)
+        axis.text(1, level, f" {name}", transform=axis.get_yaxis_transform(), va="center")
+    axis.set(xscale="log", xlabel="work (PFLOP)", ylabel="PSNR (dB)")
+    return _legend(figure)
+
+
+def difference_dots(differences, label):
+    """Draw one dot for each of some differences in PSNR, the largest at the top.
+
+    Parameters
+    ----------
+    differences : pandas.Series
+        In dB, by name.
+    label : str
+        What they are, on the axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    known = differences.dropna().sort_values()
+    if known.empty:
+        return _nothing()
+    figure, [axis] = _panels(1, 0.26 * len(known))
+    axis.axvline(0, color=TEXT, linestyle=":", lw=1)
+    axis.plot(known, range(len(known)), "o", color=COLOURS[0], ms=6)
+    axis.set_yticks(range(len(known)), known.index)
+    axis.set(xlabel=label, ylim=(-0.7, len(known) - 0.3))
+    return figure
+
+
 def clock(scores, lengths=None):
     """Draw PSNR against steps at constant learning rates, and where the paper's points lie.
 

@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vdsr import ledger, machine
+from vdsr.study import configs, records
+
+
+@pytest.mark.parametrize("study", [configs.optimiser_trials, configs.optimisers])
+def test_each_training_has_a_name_of_its_own(study):
+    names = records.names(study("paper"))
+    assert len({*names}) == len(names)
+    assert [name for name in names if "," not in name] == ["Muon", "Adam", "SGD with clipping"]
+
+
+def test_a_name_says_what_is_changed():
+    start = configs.optimisers("paper")[0]
+    more = {"batch_size": 128, "learning_rate": 0.02}  # the rate rises with the batch
+    changed = [replace(start, error="squared"), replace(start, **more)]
+    assert records.names([start, *changed])[1:] == ["Muon, squared error", "Muon, batches of 128"]
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Two trainings whose PSNR is 36 to 37.2 dB."""
+    table = pd.DataFrame({"run": ["a", "b"], "commit": ["HEAD then 4c5b6a", "gone"]})
+    monkeypatch.setattr(ledger, "read", lambda: (table, None))
+    scores = [("a", 20, 2000.0, 37.2), ("a", 10, 1000.0, 36.7), ("b", 30, 3000.0, 36.0)]
+    return pd.DataFrame(scores, columns=["run", "step", "tflop", "psnr"]).assign(name="Muon")
+
+
+def test_a_record_is_the_first_work_that_reached_it(rows):
+    table = records.records(rows, speed=0.5)
+    assert [*table["", "training"]] == ["Muon", "Muon"]
+    first = table.iloc[0]
+    assert (first["36.66 dB", "PFLOP"], first["37.00 dB", "PFLOP"]) == (1, 2)
+    assert first["37.00 dB", "hours"] == pytest.approx(2000 / 0.5 / 3600)
+    assert np.isnan(first["37.53 dB", "PFLOP"])
+    assert table.iloc[1]["36.66 dB"].isna().all()
+
+
+def test_a_record_has_the_day_of_its_commit_where_that_is_known(rows):
+    days = records.records(rows, speed=0.5)["", "day"]
+    assert days[0] == machine.git("show", "-s", "--format=%cs", "HEAD")
+    assert days[1] == ""

@@ -1,0 +1,91 @@
+"""What trainings by other optimisers are called, and how much work they took to reach a PSNR."""
+
+import subprocess
+
+import pandas as pd
+
+from .. import ledger, machine
+
+# PSNR in dB on Set5 at ×2: SRCNN as the paper prints it, two steps on the way, and VDSR.
+TARGETS = 36.66, 37.00, 37.27, 37.53
+
+_ERRORS = {"squared": "squared error", "charbonnier": "Charbonnier error"}
+_KEPT = {0.5: "the fuller half of the patches", 0.25: "the fullest quarter of the patches"}
+_CHANGES = {
+    "batch_size": "batches of {:g}".format,
+    "learning_rate": "rate {:g}".format,
+    "momentum": "momentum {:g}".format,
+    "error": _ERRORS.get,
+    "average": lambda value: "mean of the last weights",
+    "schedule": lambda value: "rate not lowered",
+    "keep": _KEPT.get,
+    "shrink": lambda value: "images shrunk as well",
+    "augment": lambda value: "one orientation",
+    "adam_rate": "outer layers at {:g}".format,
+    "last_scale": lambda value: "last layer from zero",
+}
+_OPTIMISERS = {"muon": "Muon", "adam": "Adam", "sgd": "SGD with clipping"}
+
+
+def names(configs):
+    """Return what a reader calls each of some trainings: the optimiser, and what is changed.
+
+    Parameters
+    ----------
+    configs : list of TrainConfig
+        The first is what the others change one thing of, or the optimiser with its settings.
+
+    Returns
+    -------
+    list of str
+    """
+    start, found = configs[0], []
+    for config in configs:
+        changed = [field for field in _CHANGES if getattr(config, field) != getattr(start, field)]
+        if "batch_size" in changed:  # the rate rises with it
+            changed.remove("learning_rate")
+        other = config.optimizer != start.optimizer
+        parts = [] if other else [_CHANGES[field](getattr(config, field)) for field in changed]
+        found.append(", ".join([_OPTIMISERS[config.optimizer], *parts]))
+    return found
+
+
+def records(rows, speed):
+    """Return the work after which each training first reached each of `TARGETS`.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        From `vdsr.study.evidence.Evidence.rows`, of Set5 at ×2, with a column name.
+    speed : float
+        Of two cores, in TFLOP/s.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a training, in the order in which they were committed: its commit and the day of
+        that; then for each target that any of them reached two columns, work in PFLOP and hours
+        of two cores; not a number where it was not reached.
+    """
+    ledgers = ledger.read()[0].set_index("run")
+    lines = []
+    for run, scores in rows.sort_values("step").groupby("run", sort=False):
+        commit = ledgers.commit[run].split(" then ")[0]
+        line = {("", "training"): scores["name"].iloc[0], ("", "commit"): commit}
+        line["", "day"] = _day(commit)
+        for target in TARGETS:
+            work = scores.tflop[scores.psnr >= target].min()
+            line[f"{target:.2f} dB", "PFLOP"] = work / 1000
+            line[f"{target:.2f} dB", "hours"] = work / speed / 3600
+        lines.append(line)
+    table = pd.DataFrame(lines)
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table
+
+
+def _day(commit):
+    """Return the day of a commit, or nothing where its history is not at hand."""
+    try:
+        return machine.git("show", "-s", "--format=%cs", commit)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return ""
