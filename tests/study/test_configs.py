@@ -7,7 +7,7 @@ import torch
 from vdsr import data, ledger
 from vdsr.config import TrainConfig, run_id
 from vdsr.data import SAMPLES
-from vdsr.study import configs
+from vdsr.study import configs, cost
 from vdsr.study.queue import asked
 from vdsr.study.short import SHORT
 from vdsr.study.studies import STUDIES
@@ -173,6 +173,13 @@ def test_table_3_trains_on_the_images_but_bsd10_in_eight_orientations():
     for config in configs.benchmark("paper"):
         assert (config.train_set, config.augment) == ("T91+BSD190", True)
         assert config.eval_sets[0] == "BSD10"
+
+
+def test_the_papers_recipe_in_table_3_is_of_the_length_its_page_says(data_dir):
+    recipe = configs.benchmark("paper")[1]
+    steps = cost.patches(recipe) // recipe.batch_size
+    assert (4 * steps, 80 * steps) == (25_940, 518_800)
+    assert recipe.total_steps(steps) == 25_940
 
 
 def test_nothing_is_scored_on_what_it_trains_on_except_in_smoke():

@@ -60,7 +60,8 @@ def test_scales_have_a_row_each(image, brighter):
 
 def test_failure_is_the_least_gain():
     rows = [("bicubic", "a", 30), ("ours", "a", 31), ("bicubic", "b", 30), ("ours", "b", 29.5)]
-    scores = pd.DataFrame(rows, columns=["run", "image", "psnr"]).assign(dataset="X", scale=2)
+    rows += [("ours, eight orientations", "a", 29), ("SRCNN", "a", 20), ("SRCNN", "a", 20)]
+    scores = pd.DataFrame(rows, columns=["method", "image", "psnr"]).assign(dataset="X", scale=2)
     worst = crops.failure(scores, "ours")
     assert (worst.image, worst.gain) == ("b", -0.5)
 

@@ -115,23 +115,24 @@ def scales(image, numbers, model, box):
     return pd.concat(rows, ignore_index=True)
 
 
-def failure(scores, run):
+def failure(scores, method):
     """Return where a network gains least over bicubic interpolation.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         From `vdsr.study.table3.recorded`.
-    run : str
-        That trained the network.
+    method : str
+        Of one network.
 
     Returns
     -------
     pandas.Series
         dataset, image, scale, and gain in dB.
     """
-    cells = scores.set_index(["dataset", "image", "scale", "run"]).psnr.unstack("run")
-    gain = (cells[run] - cells["bicubic"]).rename("gain").dropna()
+    scores = scores[scores.method.isin([method, "bicubic"])]
+    cells = scores.set_index(["dataset", "image", "scale", "method"]).psnr.unstack("method")
+    gain = (cells[method] - cells["bicubic"]).rename("gain").dropna()
     return gain.sort_values().reset_index().iloc[0]
 
 
