@@ -352,23 +352,24 @@ def start_curves(scores):
     Returns
     -------
     matplotlib.figure.Figure
-        Steps are on a logarithmic axis. The second panel shows what is within 0.5 dB of the best.
+        First with the steps on a logarithmic axis; then, on a linear one, what is within 0.5 dB
+        of the best.
     """
     if scores.empty:
         return _nothing()
-    figure, axes = _panels(2, 2.7, sharex=True)
+    figure, axes = _panels(2, 2.7)
     styles = _styles(scores.start.unique())
     for axis in axes:
         axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
         for name, line in scores.groupby("start", sort=False):
             _curve(axis, line, "step", "gain", **styles[name])
-        axis.set(ylabel="gain (dB)", xscale="log")
+        axis.set(ylabel="gain (dB)", xlabel="training steps")
     top = scores.groupby(["start", "step"]).gain.mean().max()
     axes[1].set(title="the same, enlarged", ylim=(top - 0.5, top + 0.05))
     places = [step for step in (20, 50, 100, 200, 500, 1000, 2000) if step <= scores.step.max()]
-    axes[1].set_xticks(places, [f"{step:,}" for step in places])
-    axes[1].minorticks_off()
-    axes[1].set_xlabel("training steps")
+    axes[0].set_xscale("log")
+    axes[0].set_xticks(places, [f"{step:,}" for step in places])
+    axes[0].minorticks_off()
     return _legend(figure)
 
 
