@@ -283,11 +283,12 @@ def test_caption_of_other_networks(evidence, row):
 
 
 def test_caption_of_short_runs_says_that_they_answer_nothing(evidence, row, elsewhere):
-    study = STUDIES["ablation_init"]
+    study = STUDIES["ablation_clipping"]
     rows = [row(config, 34.0, step=1336) for config in study.runs("short")]
-    said = evidence("ablation_init", rows, "short", noise=None).caption
-    assert said.startswith("**Recorded so far: 0 of the 6 runs of the paper's length.**")
-    assert "5 of 5 runs, of 5 layers, each of 1,336 steps of 16 patches" in said
+    said = evidence("ablation_clipping", rows, "short", noise=None).caption
+    whole = len({run_id(config) for config in study.configs("paper")})
+    assert said.startswith(f"**Recorded so far: 0 of the {whole} runs of the paper's length.**")
+    assert "12 of 12 runs, of 5 layers, each of 1,336 steps of 16 patches" in said
     assert said.endswith("1 seed each.")
 
 

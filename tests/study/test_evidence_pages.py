@@ -4,6 +4,7 @@ A page's answer is written for the runs that stand beside it. When other runs ta
 test here fails, and somebody rewrites the answer.
 """
 
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -18,12 +19,13 @@ import vdsr
 from vdsr import ledger, runs
 from vdsr.config import run_id
 from vdsr.evaluate import prepare, super_resolve
-from vdsr.model import init_, step_operations
+from vdsr.model import convolutions, init_, step_operations
 from vdsr.study import configs, paper, publish, records, studies, table3
 from vdsr.study.evidence import final
 from vdsr.study.fields import by_depth
-from vdsr.study.probes import field_sides, gradient_field
+from vdsr.study.probes import field_sides, gradient_field, step_effects
 from vdsr.study.studies import STUDIES
+from vdsr.train import untrained
 
 ROOT = Path(__file__).parents[2]
 TABLE1 = paper.table("table1").set_index(["learning_rate", "network", "epoch"]).psnr
@@ -68,7 +70,8 @@ NUMBERS = [
     ("ablation_init", f"= {19 * 64 + 1:,}$".replace(",", "{,}")),
     ("ablation_init", f"the {WEIGHTS + 19 * 64 + 1:,} numbers of"),
     ("ablation_init", f"He's rule asks for {(2 / 576) ** 0.5:.3f}"),
-    ("ablation_init", rf"59^{{-5}} \approx {59**-5 * 1e9:.1f} \cdot 10^{{-9}}$"),
+    ("ablation_init", rf"59^{{-8}} \approx {59**-8 * 1e15:.1f} \cdot 10^{{-15}}$"),
+    ("ablation_init", rf"\sqrt{{{9 * 64}/9}} = {(9 * 64 / 9) ** 0.5:.0f}$"),
     ("ablation_iterations", rf"$2{{,}}675/64 \approx {2675 / 64:.1f}$, so that there are"),
     ("ablation_iterations", f"21{{,}}400$ patches and {8 * 2675 // 64} full batches"),
     ("ablation_iterations", f"prints {TABLE1[0.1, 'residual', 20]:.2f} dB at 0.1 after 20 epochs"),
@@ -276,11 +279,56 @@ def clipping(e):
 
 
 def init(e):
-    gains = final(e.gains).groupby(["init", "last_scale"]).gain.mean()
-    assert abs(gains["normal", 1.0]) < 0.005
-    assert gains["fan_in", 1.0] < gains.drop([("fan_in", 1.0), ("normal", 1.0)]).min() - 0.1
-    assert gains["fan_out", 0.1] - gains["fan_out", 1.0] < 0.04
-    assert e.final.bias.all() and {*e.final.depth} == {5}
+    kind = ["init", "last_scale", "bias"]
+    default, large, inward = ("fan_out", 0.1, True), ("fan_out", 1.0, True), ("fan_in", 1.0, True)
+    level, flat = [("fan_in", 0.1, True), inward, ("fan_out", 0.1, False)], ("normal", 1.0, True)
+    ends = final(e.gains)
+    assert ends.groupby(kind).size().to_dict() == {
+        default: 3, **dict.fromkeys([large, *level, flat], 1)
+    }  # fmt: skip
+    assert {*ends.depth} == {10} and {*ends.epoch} == {80} and {*ends.theta} == {1e-4}
+    mean, bar = ends.groupby(kind).gain.mean(), e.noise.bar(1, 3)
+    assert (mean[level] - mean[default]).abs().max() < bar / 2
+    assert 0.28 < mean[default] - mean[large] < 0.38 and mean[default] - mean[large] > 4 * bar
+    # On which machines
+    arithmetic = ledger.read()[0].set_index("run").arithmetic[ends.run]
+    on_gpu = [name.startswith("bf16") for name in arithmetic]
+    assert on_gpu == [*(ends.set_index(kind).index != default)]
+    assert arithmetic[on_gpu].str.contains("float32").sum() == 4
+    twin = ledger.table("twins").query("dataset == 'Set5'").set_index("run").psnr
+    [(again, first)] = [(twin[r.run], r) for r in ends.itertuples() if r.run in twin.index]
+    assert first.seed == 0
+    assert (ends.set_index(kind).psnr[level] - again).abs().max() < 0.02
+    # The curves
+    by = e.gains.groupby([*kind, "step"])[["gain", "clipped", "train_loss"]].mean()
+    gain, clipped, loss = (by[column].unstack(kind) for column in by)
+    assert gain[flat].abs().max() < 0.002
+    assert (gain[[*level, default, large]].loc[82] > 0.8).all()
+    others = [level[0], level[2], default]
+    assert gain.loc[20, others].min() > 0.2 and gain.loc[20, large] > gain.loc[20, inward] + 10
+    assert (gain[inward] - gain[default]).loc[164:].abs().max() < 0.25
+    assert gain[large].loc[:820].idxmin() == 820 and gain.loc[820, large] < -8
+    assert (gain[large].loc[[164, 205, 410]] < -0.3).all() and gain.loc[615, large] > 0.5
+    assert gain[large].loc[2050:].min() > 2.5
+    assert (gain[[*level, default]].loc[164:].min() > 2).all()
+    assert gain.loc[20, large] > -1.5 and gain.loc[20, inward] == pytest.approx(-12.5, abs=0.1)
+    he = [*level, default]
+    assert clipped.loc[1025:1640, large].min() > 4 * clipped.loc[1025:1640, he].max(axis=None)
+    assert clipped[flat].max() < 1e-5  # the bias of the last layer
+    assert clipped.loc[1025:1640, large].max() == clipped.loc[[1025, 1640, 1230], large].max()
+    assert loss.loc[3280, large] > 1.1 * loss.loc[3280, he].max()
+    # From the same random numbers
+    networks = {mode: vdsr.VDSR(10) for mode in ("fan_in", "fan_out")}
+    for mode, network in networks.items():
+        init_(network, mode=mode, generator=torch.Generator().manual_seed(0))
+    one, other = networks.values()
+    picture = torch.rand(1, 1, 41, 41, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(one(picture), other(picture))
+    for place, ratio in ((0, 8), (2, 1), (-1, 1 / 8)):
+        assert torch.allclose(one.layers[place].weight, ratio * other.layers[place].weight)
+    chance = studies.load("noise", "paper", missing="skip").final
+    chance = chance[(chance.learning_rate == 0.1) & ~chance.residual].psnr
+    assert len(chance) == 3 and chance.max() - chance.min() > 2
 
 
 def search(e):
@@ -404,7 +452,7 @@ ANSWERS = {
 }  # fmt: skip
 WHOLE = {"ablation_iterations",   # answered by runs of the paper's length
     "search_theta", "ablation_residual", "ablation_scales", "ablation_depth",
-    "ablation_receptive_field", "benchmark", "optimisers",
+    "ablation_receptive_field", "ablation_init", "benchmark", "optimisers",
 }  # fmt: skip
 
 
@@ -430,6 +478,13 @@ def test_measured_words_hold():
     assert narrow[0] < narrow[2]
     assert float(field["reference_after"]) < float(field["reference_before"]) - 1
     assert float(field["psnr_10_37"]) < float(field["twin"]) - 0.1
+    start = {name: float(number) for name, number in printed("ablation_init").items()
+             if name != "signal" and name != "starts"}  # fmt: skip
+    assert start["all_large"] > 10 * start["target"] and start["all_tenth"] < 2 * start["target"]
+    assert start["noise_large"] == pytest.approx(10 * start["noise_tenth"], rel=0.02)
+    assert start["first_large"] > 7 * start["first_inward"]
+    assert start["last_inward"] > 6 * start["last_large"]
+    assert start["hidden_inward"] == pytest.approx(start["hidden_large"], rel=0.06)
     clipped = printed("ablation_clipping")
     assert int(clipped["first"]) > int(clipped["later"])
     _, *rows = (ROOT / "results" / "figures" / "training.csv").read_text().split()
@@ -482,6 +537,59 @@ def test_what_is_said_of_the_last_layers(data_dir):
     assert f"offset is {max(map(abs, offset[True])):.2f} grey levels at most" in page
     assert f"by about {step[True]:.2f} grey levels" in page
     assert step[False] == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.slow
+def test_what_is_said_of_networks_that_started_otherwise(data_dir):
+    page, made = text("ablation_init"), configs.init("paper")
+    seeds = [replace(made[0], seed=seed) for seed in (1, 2)]
+    if not all(map(runs.has_ended, made + seeds)):
+        pytest.skip("the weights of networks from other starts are not in VDSR_RUNS_DIR")
+    patches = vdsr.patches.Patches("T91", (2,))
+    hr, ilr = patches.batch(torch.arange(0, len(patches), 50))
+    kept, velocity = 1.0, 0.0  # what momentum and weight decay alone leave of a weight
+    for step in range(3280):
+        velocity = 0.9 * velocity + 1e-4 * kept
+        kept -= 0.1 ** (1 + step // 820) * velocity
+    silent, ninth, last = {}, {}, {}
+    for config in made + seeds:
+        model = runs.recorded(config).model
+        before = untrained(config)
+        sizes = [
+            [layer.weight.square().mean().sqrt().item() for layer in convolutions(network)]
+            for network in (before, model)
+        ]
+        hidden = ilr
+        dead = []
+        with torch.no_grad():
+            for layer in model.layers[:-1]:
+                hidden = layer(hidden)
+                if isinstance(layer, torch.nn.ReLU):
+                    dead.append((hidden.amax((0, 2, 3)) <= 0).sum().item())
+        if config.init == "normal":
+            for one, other in zip(model.layers[2:16:2], before.layers[2:16:2], strict=True):
+                assert (one.weight - kept * other.weight).abs().max() < 1e-6
+            assert dead[-1] == 64
+            offset = model.layers[-1].bias.item() * 255
+            assert f"makes the picture darker by {-offset:.3f} grey levels" in page
+            continue
+        if config.init == "fan_in" and config.last_scale == 1:
+            assert sizes[1][0] == pytest.approx(kept * sizes[0][0], rel=0.02)
+        key = config.init, config.last_scale, config.bias, config.seed
+        silent[key], last[key] = sum(dead), (sizes[0][-1], sizes[1][-1])
+        ninth[key] = 255 * step_effects(model, ilr[::6], hr[::6], config.theta)[0][8]
+    large = "fan_out", 1.0, True, 0
+    start, end = last.pop(large)
+    assert f"is {start:.2f} before the training and {end:.2f} after it" in page
+    assert f"would have left {kept * start:.2f}" in page
+    ends = [size for _, size in last.values()]
+    assert f"between {min(ends):.2f} and {max(ends):.2f}" in page
+    one = ninth.pop(large)
+    assert f"by {one:.1f} grey levels, and by {max(ninth.values()):.1f} at most" in page
+    one = silent.pop(large)
+    few = silent.values()
+    assert f"{one} of its 576 hidden units give zero everywhere on {len(ilr)} patches" in page
+    assert f"the others have {min(few)} to {max(few)} such units" in page
 
 
 @pytest.mark.slow

@@ -230,6 +230,17 @@ def test_gain_curves_average_what_is_alike():
     assert near.get_ylim() == pytest.approx((-1.4, -0.98))
 
 
+def test_start_curves_show_the_first_steps_and_the_best_ends():
+    rows = [("a", 20, -12.0), ("a", 3280, 3.0), ("a", 3280, 3.2), ("b", 20, 0.5), ("b", 3280, 2.8)]
+    rows = pd.DataFrame(rows, columns=["start", "step", "gain"])
+    whole, near = figures.start_curves(rows).axes
+    assert (whole.get_xscale(), near.get_xscale()) == ("log", "linear")
+    assert lines(whole)["a"].tolist() == lines(near)["a"].tolist() == [-12, 3.1]
+    assert whole.get_ylim()[0] < -12
+    assert near.get_ylim() == pytest.approx((2.6, 3.15))
+    assert [tick.get_text() for tick in whole.get_xticklabels()][-1] == "2,000"
+
+
 def test_layer_curves():
     magnitudes = {"a": (np.array([1.0, 2.0]), np.array([3.0, 4.0]))}
     signal, gradient = figures.layer_curves(magnitudes).axes
@@ -363,7 +374,7 @@ NOTHING = pd.DataFrame(
     [
         figures.depth_curves, figures.residual_curves, figures.clock, figures.clipping_curves,
         figures.clipped_shares, figures.field_curves, figures.speed_points,
-        figures.training_curves, figures.side_curves,
+        figures.training_curves, figures.side_curves, figures.start_curves,
         lambda rows: figures.race_curves(rows, "tflop", "work"),
         lambda rows: figures.work_curves(rows, {"VDSR": 37.53}),
         lambda rows: figures.difference_dots(rows.psnr, "dB"),

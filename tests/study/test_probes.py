@@ -15,6 +15,7 @@ from vdsr.study.probes import (
     gradient_field,
     gradient_magnitudes,
     layer_magnitudes,
+    step_effects,
 )
 from vdsr.train import Trainer
 
@@ -52,6 +53,29 @@ def test_layer_magnitudes():
         assert len(signal) == len(gradient) == 8
     assert 0.2 < sizes["fan_in"][0][6] / sizes["fan_in"][0][0] < 5
     assert sizes["normal"][0][6] < 1e-6 * sizes["normal"][0][0]
+
+
+def test_step_effects():
+    """A step of θ against the gradient's sign, by hand for the last layer and for all."""
+    hr, ilr = torch.rand(2, 4, 1, 20, 20, generator=torch.Generator().manual_seed(1))
+    model = VDSR(4, 8)
+    init_(model, generator=torch.Generator().manual_seed(0))
+    before = [p.clone() for p in model.parameters()]
+    layers, together = step_effects(model, ilr, hr, 1e-3)
+    assert all(map(torch.equal, model.parameters(), before))
+    out = model(ilr)
+    (hr - out).square().sum().div(2).backward()
+    with torch.no_grad():
+        for p in model.layers[-1].parameters():
+            p -= 1e-3 * p.grad.sign()
+        last = (model(ilr) - out).square().mean().sqrt().item()
+        for p in [*model.parameters()][:-2]:
+            p -= 1e-3 * p.grad.sign()
+        everything = (model(ilr) - out).square().mean().sqrt().item()
+    assert layers.shape == (4,)
+    assert layers[-1] == pytest.approx(last, rel=1e-4)
+    assert together == pytest.approx(everything, rel=1e-4)
+    assert together > layers.max()
 
 
 @pytest.mark.parametrize("residual", [True, False])

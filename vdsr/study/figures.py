@@ -340,6 +340,39 @@ def gain_curves(scores, by):
     return _legend(figure)
 
 
+def start_curves(scores):
+    """Draw the gain over bicubic from the first steps on, for each way to start.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns start (a name), step, and gain (dB); several rows of a step are seeds, drawn as
+        mean and standard deviation.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        First with the steps on a logarithmic axis; then, on a linear one, what is within 0.5 dB
+        of the best.
+    """
+    if scores.empty:
+        return _nothing()
+    figure, axes = _panels(2, 2.7)
+    styles = _styles(scores.start.unique())
+    for axis in axes:
+        axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
+        for name, line in scores.groupby("start", sort=False):
+            _curve(axis, line, "step", "gain", **styles[name])
+        axis.set(ylabel="gain (dB)", xlabel="training steps")
+    top = scores.groupby(["start", "step"]).gain.mean().max()
+    axes[1].set(title="the same, enlarged", ylim=(top - 0.5, top + 0.05))
+    places = [step for step in (20, 50, 100, 200, 500, 1000, 2000) if step <= scores.step.max()]
+    axes[0].set_xscale("log")
+    axes[0].set_xticks(places, [f"{step:,}" for step in places])
+    axes[0].minorticks_off()
+    return _legend(figure)
+
+
 def clipping_curves(scores):
     """Draw PSNR against training steps, a panel a learning rate, a line a kind of clipping.
 
@@ -615,7 +648,7 @@ def layer_curves(magnitudes):
             curve = magnitudes[name][which]
             axis.semilogy(range(1, len(curve) + 1), curve, ms=5, lw=1.5, **style)
         # What SRCNN's weights leave of a signal would fill forty decades, and the rest be one line.
-        axis.set(title=title, ylabel="root mean square", ylim=(1e-4, 1e2))
+        axis.set(title=title, ylabel="root mean square", ylim=(1e-3, 2))
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer")
     return _legend(figure)

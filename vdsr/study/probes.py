@@ -74,6 +74,43 @@ def layer_magnitudes(model, ilr, hr):
     )
 
 
+def step_effects(model, ilr, hr, theta):
+    """Return how far one clipped step moves a network's output, layer by layer.
+
+    Parameters
+    ----------
+    model : VDSR
+    ilr, hr : Tensor of float32, (N, 1, H, W)
+        Input and ground truth in [0, 1].
+    theta : float
+        Length of the step of each weight and bias, against its gradient's sign.
+
+    Returns
+    -------
+    layers : ndarray, (depth,)
+        Root mean square of the output's change when one convolution alone makes the step.
+    together : float
+        The same when all of them do.
+    """
+    out = model(ilr)
+    parameters = [*model.parameters()]
+    gradients = torch.autograd.grad((hr - out).square().sum() / 2, parameters)
+    signs = dict(zip(parameters, map(torch.sign, gradients), strict=True))
+
+    @torch.no_grad()
+    def moved(chosen):
+        before = [p.clone() for p in chosen]
+        for p in chosen:
+            p.sub_(theta * signs[p])
+        change = (model(ilr) - out).double().square().mean().sqrt().item()
+        for p, old in zip(chosen, before, strict=True):
+            p.copy_(old)
+        return change
+
+    layers = [moved([*convolution.parameters()]) for convolution in convolutions(model)]
+    return np.array(layers), moved(parameters)
+
+
 def gradient_field(model, ilr):
     """Return how much the residual at the centre depends on each input pixel.
 

@@ -28,12 +28,6 @@ SHORT = {
             {"clipping": "norm", "theta": 0.4},
         )
     ],
-    "ablation_init": [
-        replace(_FIVE, init=mode, last_scale=factor)
-        for mode, factor in (
-            ("fan_out", 0.1), ("fan_in", 0.1), ("fan_out", 1.0), ("fan_in", 1.0), ("normal", 1.0)
-        )
-    ],
     "srcnn": [
         _BASE,
         replace(_SRCNN, scales=(3,)),
