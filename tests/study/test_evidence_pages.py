@@ -429,7 +429,7 @@ def optimisers(e):
     gain = trials - trials["Muon"]
     assert {*gain.nsmallest(2).index} == {"Adam", "SGD with clipping"}
     assert gain.nsmallest(2).max() < -0.3 and gain.nsmallest(3).iloc[-1] > -0.3
-    assert gain.idxmax() == "Muon, the fullest quarter of the patches"
+    assert gain.idxmax() == "Muon, fullest quarter of patches"
     called = dict(zip(map(run_id, e.configs), records.names(e.configs), strict=True))
     ends = final(e.histories)
     psnr = ends.groupby([ends.run.map(called), "dataset", "scale"]).psnr.mean()

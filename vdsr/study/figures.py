@@ -627,6 +627,8 @@ def speed_points(table):
         axis.plot(row.seconds, row.psnr, ms=9, **style | {"linestyle": "none"})
     where = f"{table.dataset.iloc[0]}, ×{table.scale.iloc[0]:g}"
     axis.set(xscale="log", xlabel="seconds an image (mean)", ylabel=f"PSNR (dB) on {where}")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
     return _legend(figure)
 
 

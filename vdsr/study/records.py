@@ -10,13 +10,13 @@ from .. import ledger, machine
 TARGETS = 36.66, 37.00, 37.27, 37.53
 
 _ERRORS = {"squared": "squared error", "charbonnier": "Charbonnier error"}
-_KEPT = {0.5: "the fuller half of the patches", 0.25: "the fullest quarter of the patches"}
+_KEPT = {0.5: "fuller half of patches", 0.25: "fullest quarter of patches"}
 _CHANGES = {
     "batch_size": "batches of {:g}".format,
     "learning_rate": "rate {:g}".format,
     "momentum": "momentum {:g}".format,
     "error": _ERRORS.get,
-    "average": lambda value: "mean of the last weights",
+    "average": lambda value: "weights averaged",
     "schedule": lambda value: "rate not lowered",
     "keep": _KEPT.get,
     "shrink": lambda value: "images shrunk as well",

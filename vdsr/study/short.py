@@ -1,8 +1,8 @@
 """The runs of a shortened schedule that were recorded before any of the paper's length.
 
-A tenth of the epochs, batches of 16, five layers in all but two lists, by an older
-recipe of the training code. They can be shown, not trained. A study's list goes as soon as its
-runs of the paper's length are recorded, and this file with the last list.
+A tenth of the epochs and batches of 16, by an older recipe of the training code. They can be
+shown, not trained. A study's list goes as soon as its runs of the paper's length are recorded,
+and this file with the last list.
 """
 
 from dataclasses import replace
