@@ -63,9 +63,8 @@ def records(rows, speed):
     Returns
     -------
     pandas.DataFrame
-        A row a training, in the order in which they were committed: its commit and the day of
-        that; then for each target that any of them reached two columns, work in PFLOP and hours
-        of two cores; not a number where it was not reached.
+        A row a training: its name, its commit and the day of that; then for each target two
+        columns, work in PFLOP and hours of two cores, not a number where it was not reached.
     """
     ledgers = ledger.read()[0].set_index("run")
     lines = []
