@@ -159,7 +159,7 @@ def test_publishing_executes_a_notebook_and_keeps_no_trace_of_the_machine(clone,
     results = clone / "results"
     [path] = (results / "notebooks").iterdir()
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.cells[-1].outputs[0].text == "short skip\n"
+    assert notebook.cells[-1].outputs[0].text == "paper skip\n"
     for part in (notebook, *notebook.cells):
         assert not {"papermill", "execution"} & {*part.metadata}
     assert str(clone) not in path.read_text()

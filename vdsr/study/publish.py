@@ -179,7 +179,7 @@ def publish(names=None):
     crops.write_slider(results / "figures", network)
     fields.update()
     for name in names or pages:
-        preset = shown(name if name in STUDIES else "benchmark")  # whose scores pictures show
+        preset = shown(name) if name in STUDIES else "paper"
         notebook = papermill.execute_notebook(
             machine.ROOT / "notebooks" / f"{name}.ipynb",
             None,
