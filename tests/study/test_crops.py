@@ -59,10 +59,15 @@ def test_scales_have_a_row_each(image, brighter):
 
 
 def test_failure_is_the_least_gain():
-    rows = [("bicubic", "a", 30), ("ours", "a", 31), ("bicubic", "b", 30), ("ours", "b", 29.5)]
-    rows += [("ours, eight orientations", "a", 29), ("SRCNN", "a", 20), ("SRCNN", "a", 20)]
-    scores = pd.DataFrame(rows, columns=["method", "image", "psnr"]).assign(dataset="X", scale=2)
-    worst = crops.failure(scores, "ours")
+    kinds = {"bicubic": (30, 30), "ours": (31, 29.5), "ours, eight orientations": (29, 29)}
+    rows = [
+        ("bicubic" if name == "bicubic" else "1f", name, image, psnr)
+        for name, pair in kinds.items()
+        for image, psnr in zip("ab", pair, strict=True)
+    ]
+    rows.append(("2e", "ours", "a", 20))  # by an older run
+    scores = pd.DataFrame(rows, columns=["run", "method", "image", "psnr"])
+    worst = crops.failure(scores.assign(dataset="X", scale=2), "1f", "ours")
     assert (worst.image, worst.gain) == ("b", -0.5)
 
 

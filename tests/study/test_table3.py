@@ -313,7 +313,7 @@ def test_recorded_cells_without_training_are_the_papers(ours):
     assert difference.ssim.abs().max() < 0.001
     set14 = difference.index.get_level_values("dataset") == "Set14"
     assert difference.psnr[~set14].abs().max() < 0.01
-    assert difference.psnr[set14].max() < (0.01 if ours == "bicubic" else 0.04)
+    assert difference.psnr[set14].max() < (0.01 if ours == "bicubic" else 0.035)
     assert difference.psnr[set14].min() > -0.01
 
 

@@ -115,22 +115,22 @@ def scales(image, numbers, model, box):
     return pd.concat(rows, ignore_index=True)
 
 
-def failure(scores, method):
+def failure(scores, run, method):
     """Return where a network gains least over bicubic interpolation.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         From `vdsr.study.table3.recorded`.
-    method : str
-        Of one network.
+    run, method : str
+        Of the network.
 
     Returns
     -------
     pandas.Series
         dataset, image, scale, and gain in dB.
     """
-    scores = scores[scores.method.isin([method, "bicubic"])]
+    scores = scores[((scores.run == run) & (scores.method == method)) | (scores.run == "bicubic")]
     cells = scores.set_index(["dataset", "image", "scale", "method"]).psnr.unstack("method")
     gain = (cells[method] - cells["bicubic"]).rename("gain").dropna()
     return gain.sort_values().reset_index().iloc[0]

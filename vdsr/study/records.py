@@ -58,28 +58,25 @@ def records(rows, speed):
     rows : pandas.DataFrame
         From `vdsr.study.evidence.Evidence.rows`, of Set5 at ×2, with a column name.
     speed : float
-        Of two cores, in TFLOP/s.
+        Of two cores, in TFLOP/s; not a number if it is not known.
 
     Returns
     -------
     pandas.DataFrame
-        A row a training: its name, its commit and the day of that; then for each target two
+        A row a training: its name, its commit and the day of that, empty where they are not
+        known; then for each target two
         columns, work in PFLOP and hours of two cores, not a number where it was not reached.
     """
-    ledgers = ledger.read()[0].set_index("run")
+    commits = ledger.read()[0].set_index("run").commit
+    columns = [("", "training"), ("", "commit"), ("", "day")]
+    columns += [(f"{target:.2f} dB", unit) for target in TARGETS for unit in ("PFLOP", "hours")]
     lines = []
     for run, scores in rows.sort_values("step").groupby("run", sort=False):
-        commit = ledgers.commit[run].split(" then ")[0]
-        line = {("", "training"): scores["name"].iloc[0], ("", "commit"): commit}
-        line["", "day"] = _day(commit)
-        for target in TARGETS:
-            work = scores.tflop[scores.psnr >= target].min()
-            line[f"{target:.2f} dB", "PFLOP"] = work / 1000
-            line[f"{target:.2f} dB", "hours"] = work / speed / 3600
-        lines.append(line)
-    table = pd.DataFrame(lines)
-    table.columns = pd.MultiIndex.from_tuples(table.columns)
-    return table
+        commit = commits.get(run, "").split(" then ")[0]
+        works = [scores.tflop[scores.psnr >= target].min() for target in TARGETS]
+        cells = [cell for work in works for cell in (work / 1000, work / speed / 3600)]
+        lines.append([scores["name"].iloc[0], commit, _day(commit), *cells])
+    return pd.DataFrame(lines, columns=pd.MultiIndex.from_tuples(columns))
 
 
 def _day(commit):

@@ -137,8 +137,8 @@ def recorded():
 def measure(model, dataset, scale, ensemble=False):
     """Return `vdsr.evaluate`'s rows, timed warm, with the commit, torch and device.
 
-    A network computes in float32, in the way that is fastest for it, and once or in all eight
-    orientations of the image.
+    A network computes in float32, on a CPU by Winograd's algorithm in one thread if the images
+    are large together, and once or in all eight orientations of the image.
     """
     images = load_images(dataset)
     device = torch.device("cpu") if model is None else next(model.parameters()).device
@@ -149,9 +149,8 @@ def measure(model, dataset, scale, ensemble=False):
         network = networks.Ensemble(network) if ensemble else network
         evaluate(network, warm, scale)
         rows = evaluate(network, images, scale).assign(dataset=dataset)
-    return rows.assign(
-        commit=machine.commit()[0], torch=torch.__version__, device=machine.device_name(device)
-    )
+        name = machine.device_name(device)  # with the number of threads that there is here
+    return rows.assign(commit=machine.commit()[0], torch=torch.__version__, device=name)
 
 
 def border(preset, missing):
@@ -221,7 +220,7 @@ def release(preset):
     Raises
     ------
     ValueError
-        If no such run is recorded.
+        If no such run is recorded, or the best one is not measured on Table 3's images.
     """
     best, score = None, -float("inf")
     for config in benchmark(preset):
@@ -237,6 +236,11 @@ def release(preset):
     run = runs.train(best)
     known = recorded()
     known = known[(known.run == run.id) & (known.method != ENSEMBLE)]
+    if known.empty:
+        raise ValueError(
+            f"run {run.id} has no rows in results/benchmark.csv: measure it first, by "
+            f"`vdsr study benchmark`"
+        )
     means = known.groupby(["dataset", "scale"]).psnr.mean()
     metadata = {
         "run": run.id, "preset": preset, "config": settings_of(best), "record": run.record,
