@@ -315,6 +315,10 @@ def init(e):
     he = [*level, default]
     assert clipped.loc[1025:1640, large].min() > 4 * clipped.loc[1025:1640, he].max(axis=None)
     assert clipped[flat].max() < 1e-5  # the bias of the last layer
+    early = clipped.loc[82:820, [*he, large]]
+    assert early.min(axis=None) > 0.12 and early.mean(axis=None) == pytest.approx(0.18, abs=0.02)
+    assert clipped.loc[820, he].min() < clipped.loc[820, large] < clipped.loc[820, he].max()
+    assert (gain[large].loc[[164, 820]] < -5).all() and gain.loc[41, he].max() < 1
     assert clipped.loc[1025:1640, large].max() == clipped.loc[[1025, 1640, 1230], large].max()
     assert loss.loc[3280, large] > 1.1 * loss.loc[3280, he].max()
     # From the same random numbers
@@ -433,9 +437,34 @@ def optimisers(e):
     called = dict(zip(map(run_id, e.configs), records.names(e.configs), strict=True))
     ends = final(e.histories)
     psnr = ends.groupby([ends.run.map(called), "dataset", "scale"]).psnr.mean()
-    assert {*psnr.index.get_level_values("run")} == {
-        "Muon", "Adam", "SGD with clipping", "Muon, images shrunk as well"
-    }  # fmt: skip
+    shrunk, sgd = "Muon, images shrunk as well", "SGD with clipping"
+    assert {*psnr.index.get_level_values("run")} == {"Muon", "Adam", sgd, shrunk}
+    assert len(e.configs) - 4 == 6  # listed, and not made
+    mean = psnr.xs("BSD10", level="dataset").groupby("run").mean()
+    assert 0 < mean["Muon"] - mean[shrunk] < 0.01 < mean["Muon"] - mean["Adam"] - 0.2
+    assert 0.05 < mean["Adam"] - mean[sgd] < 0.15
+    nearer = psnr["Adam"] - psnr[sgd]
+    assert nearer["BSD10", 2] > 0.25 > 0.06 > max(abs(nearer["BSD10", 3]), abs(nearer["BSD10", 4]))
+    assert abs(nearer["BSD10", 4]) < 0.03 and abs(gain["Adam"] - gain[sgd]) < 0.05
+    five = e.rows[(e.rows.scale == 2) & (e.rows.step == 1200)].set_index("run").psnr
+    assert five[run_id(e.configs[0])] > psnr["Adam", "Set5", 2]
+    printed = paper.table("table3").set_index(["method", "dataset", "scale"]).psnr
+    for scale in (2, 3, 4):
+        between = printed["SRCNN", "Set5", scale], printed["VDSR", "Set5", scale]
+        assert between[0] < psnr[shrunk, "Set5", scale] < between[1]
+    assert -0.05 < gain["Muon, squared error"] < 0 < 0.1 < gain.max()
+    most = gain.drop(["Adam", sgd]).abs().nlargest(4)
+    assert {*most.index[:3]} == {
+        "Muon, fullest quarter of patches", "Muon, batches of 64", "Muon, rate 0.0025"
+    } and most.iloc[-1] < 0.1  # fmt: skip
+    work = step_operations(e.configs[0].network(), 64, 41)
+    update = 18 * 5 * (2 * 2 * 64**2 * 576 + 2 * 64**3)  # two thin products and a square one
+    assert update / work == pytest.approx(0.002, abs=0.0003)
+    assert f"it was {9960 * work / 1e15:.1f} PFLOP, four times" in text("optimisers")
+    assert 4 < 9960 / 2400 < 4.2
+    assert 0.8 < 2400 * work / 1e12 / two_cores() / 3600 < 1
+    arithmetic = ledger.read()[0].set_index("run").arithmetic[[*map(run_id, e.configs[:3])]]
+    assert [*arithmetic] == ["bf16", "bf16", "bf16 then float32, Winograd"]
 
 
 def two_cores():

@@ -318,8 +318,9 @@ def benchmark(preset):
 
     Both see 281 of the 291 images in eight orientations. The other ten are BSD10, which says how
     good they are before any test set does. The first is one of `optimisers`, with shrunk images:
-    level on BSD10 with the same training without them, whose weights were lost. The paper's 80 epochs of so many patches would be 518,800 steps, and it prints 9,960.
-    Four epochs are 25,940, about as many as the shortest reading of `epoch`'s clock.
+    level on BSD10 with the same training without them, whose weights were lost. The paper's 80
+    epochs of so many patches would be 518,800 steps, and it prints 9,960. Four epochs are 25,940,
+    about as many as the shortest reading of `epoch`'s clock.
     """
     preset, base = preset_config(preset)
     [later] = [config for config in optimisers(preset) if config.shrink]
