@@ -152,6 +152,8 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
 
 def test_a_longer_search_changes_one_thing_at_a_time():
     start, adam, sgd, *changed = configs.optimisers("paper")
+    assert [c.learning_rate for c in (start, adam, sgd)] == [0.01, 1e-3, 0.1]
+    assert (start.steps, start.batch_size) == (2400, 64)
     assert (start.optimizer, adam.optimizer, sgd.optimizer) == ("muon", "adam", "sgd")
     one, settings = vars(start), [vars(config) for config in changed]
     for other in settings:
@@ -180,6 +182,8 @@ def test_the_papers_recipe_in_table_3_is_of_the_length_its_page_says(data_dir):
     steps = cost.patches(recipe) // recipe.batch_size
     assert (4 * steps, 80 * steps) == (25_940, 518_800)
     assert recipe.total_steps(steps) == 25_940
+    rates = [recipe.rate_factor(step, steps) for step in (steps - 1, steps, 25_939)]
+    assert rates == pytest.approx([1, 0.1, 0.001])
 
 
 def test_nothing_is_scored_on_what_it_trains_on_except_in_smoke():

@@ -132,7 +132,7 @@ def test_work_curves_have_a_line_for_each_training_and_what_the_paper_prints():
 
 
 def test_difference_dots_go_from_the_largest_down():
-    [axis] = figures.difference_dots(pd.Series({"a": -0.1, "b": 0.2, "c": nan}), "dB").axes
+    [axis] = figures.difference_dots(pd.Series({"b": 0.2, "a": -0.1, "c": nan}), "dB").axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]  # b at the top
     assert [*axis.lines[1].get_xdata()] == [-0.1, 0.2]
     assert axis.get_xlabel() == "dB"
@@ -360,6 +360,8 @@ def test_speed_points():
     [axis] = figures.speed_points(table.assign(dataset="Set5", scale=2)).axes
     assert axis.get_ylabel() == "PSNR (dB) on Set5, ×2"
     assert (*axis.lines[0].get_xdata(), *axis.lines[0].get_ydata()) == (0.5, 30)
+    for of in (axis.xaxis.get_major_formatter(), axis.xaxis.get_minor_formatter()):
+        assert of(2.0) == "2"  # and not 2×10⁰
 
 
 NOTHING = pd.DataFrame(

@@ -16,10 +16,23 @@ def test_each_training_has_a_name_of_its_own(study):
 
 
 def test_a_name_says_what_is_changed():
+    changes = {
+        "rate 0.02": {"learning_rate": 0.02},
+        "momentum 0.9": {"momentum": 0.9},
+        "squared error": {"error": "squared"},
+        "Charbonnier error": {"error": "charbonnier"},
+        "batches of 128": {"batch_size": 128, "learning_rate": 0.02},  # which go together
+        "weights averaged, rate not lowered": {"average": 0.98, "schedule": "constant"},
+        "fuller half of patches": {"keep": 0.5},
+        "fullest quarter of patches": {"keep": 0.25},
+        "images shrunk as well": {"shrink": True},
+        "one orientation": {"augment": False},
+        "outer layers at 0.0003": {"adam_rate": 3e-4},
+        "last layer from zero": {"last_scale": 0.0},
+    }
     start = configs.optimisers("paper")[0]
-    more = {"batch_size": 128, "learning_rate": 0.02}  # the rate rises with the batch
-    changed = [replace(start, error="squared"), replace(start, **more)]
-    assert records.names([start, *changed])[1:] == ["Muon, squared error", "Muon, batches of 128"]
+    names = records.names([start, *(replace(start, **change) for change in changes.values())])
+    assert names == ["Muon", *(f"Muon, {name}" for name in changes)]
 
 
 @pytest.fixture
@@ -27,7 +40,7 @@ def rows(monkeypatch):
     """Two trainings whose PSNR is 36 to 37.2 dB."""
     table = pd.DataFrame({"run": ["a", "b"], "commit": ["HEAD then 4c5b6a", "gone"]})
     monkeypatch.setattr(ledger, "read", lambda: (table, None))
-    scores = [("a", 20, 2000.0, 37.2), ("a", 10, 1000.0, 36.7), ("b", 30, 3000.0, 36.0)]
+    scores = [("a", 20, 2000.0, 37.2), ("a", 10, 1000.0, 36.66), ("b", 30, 3000.0, 36.0)]
     return pd.DataFrame(scores, columns=["run", "step", "tflop", "psnr"]).assign(name="Muon")
 
 
@@ -45,3 +58,18 @@ def test_a_record_has_the_day_of_its_commit_where_that_is_known(rows):
     days = records.records(rows, speed=0.5)["", "day"]
     assert days[0] == machine.git("show", "-s", "--format=%cs", "HEAD")
     assert days[1] == ""
+
+
+def test_runs_of_no_known_commit_have_no_day_and_git_is_not_needed(rows, monkeypatch):
+    def none(*arguments):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(machine, "git", none)
+    rows = rows.assign(run=["c", "c", "b"])  # a small preset's is in no ledger
+    table = records.records(rows, speed=np.nan)
+    assert [*table["", "day"]] == ["", ""] and [*table["", "commit"]] == ["", "gone"]
+    assert table["36.66 dB", "PFLOP"][0] == 1 and table["36.66 dB", "hours"].isna().all()
+
+
+def test_records_of_nothing_are_empty(rows):
+    assert records.records(rows[:0], speed=0.5).empty

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from time import monotonic
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -252,6 +253,29 @@ def test_release_ships_the_best_by_validation(here, monkeypatch):
     [config] = [c for c in configs.benchmark("smoke") if run_id(c) == best]
     shipped, trained = vdsr.load_pretrained().state_dict(), vdsr.train(config).model.state_dict()
     assert all(torch.equal(shipped[k], trained[k]) for k in trained)
+
+
+def test_release_looks_at_the_end_and_at_validation_alone(here, monkeypatch, tiny):
+    tiny = replace(tiny, eval_sets=("BSD10", "Set5"))
+    worse, better = replace(tiny, seed=1), replace(tiny, seed=2)
+    rows = {
+        worse: [("BSD10", 1, 40.0), ("BSD10", 2, 30.0), ("Set5", 2, 33.0)],
+        better: [("BSD10", 1, 10.0), ("BSD10", 2, 31.0), ("Set5", 2, 20.0)],
+    }
+    tables = {c: pd.DataFrame(t, columns=["dataset", "step", "psnr"]) for c, t in rows.items()}
+    monkeypatch.setattr(table3, "benchmark", lambda preset: [better, worse])
+    monkeypatch.setattr(runs, "train_all", lambda configs, missing: tables[configs[0]])
+    made = SimpleNamespace(id="1f", record={}, model=better.network())
+    monkeypatch.setattr(runs, "train", lambda config: made if config == better else None)
+    with pytest.raises(ValueError, match="run 1f has no rows in results"):
+        table3.release("paper")
+    cells = [(table3.LATER_RECIPE, "1f", 30.0), (table3.ENSEMBLE, "1f", 40.0), ("x", "2e", 50.0)]
+    table = pd.DataFrame(cells, columns=["method", "run", "psnr"]).assign(dataset="Set5", scale=2)
+    monkeypatch.setattr(table3, "recorded", lambda: table)
+    assert table3.release("paper") == "1f"
+    metadata = load_checkpoint(table3.PRETRAINED)[1]
+    assert metadata["validation"] == {"images": "BSD10", "psnr": 31.0}
+    assert metadata["psnr"] == {"Set5 x2": 30.0}
 
 
 def test_release_of_nothing_says_so(here):
