@@ -4,6 +4,7 @@ A page's answer is written for the runs that stand beside it. When other runs ta
 test here fails, and somebody rewrites the answer.
 """
 
+import re
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -519,6 +520,9 @@ def test_measured_words_hold():
     _, *rows = (ROOT / "results" / "figures" / "training.csv").read_text().split()
     psnr = [float(row.split(",")[1]) for row in rows]
     bicubic = float(printed("pictures")["bicubic"])
+    page = (ROOT / "results" / "notebooks" / "pictures.ipynb").read_text(encoding="utf-8")
+    half, two = (float(re.search(rf"×{s}: ([\d.]+) dB", page)[1]) for s in ("1.5", "2"))
+    assert half < two - 0.3 and half < float(printed("pictures")["below"]) - 0.5
     steps = [int(row.split(",")[0]) for row in rows]
     assert psnr[0] < bicubic - 2
     assert psnr[steps.index(8)] < bicubic < psnr[steps.index(32)]
