@@ -113,10 +113,12 @@ def test_a_chosen_bound_is_tried_at_the_other_rates(monkeypatch):
     assert all(c.clipping != "norm" or c.learning_rate == 0.1 for c in configs.clipping("smoke"))
 
 
-def test_constant_bounds_are_those_the_adjustable_one_passes_through():
+def test_constant_bounds_are_those_the_adjustable_one_passes_through_and_one_below():
     runs = configs.clipping("paper")
     values = [c.theta for c in runs if (c.clipping, c.learning_rate) == ("value", 0.1)]
-    assert values == pytest.approx([1e-3, 1e-2, 1e-1])
+    assert values == pytest.approx([1e-3, 1e-2, 1e-1, 1e-4])
+    norms = [c.theta for c in runs if (c.clipping, c.learning_rate) == ("norm", 0.1)]
+    assert norms == [0.4, 0.04, 4.0, 0.004]
 
 
 def test_context_changes_nothing_but_context():
