@@ -415,6 +415,7 @@ def benchmark(e):
     assert once.notna().all() and len(once) == 12
     assert (once > best).all() and (once < theirs.VDSR).all()
     assert (eight > once[eight.index]).all() and (eight < theirs.VDSR[eight.index]).all()
+    assert (once - best).idxmin() == ("Urban100", 4) and (once - best).nsmallest(2).iloc[1] > 0.15
     assert not {"SRCNN, ours", table3.PAPERS_RECIPE} & {*ours}
     assert (later.steps, later.batch_size, later.error, later.shrink) == (
         2400,
@@ -463,6 +464,10 @@ def optimisers(e):
     assert update / work == pytest.approx(0.002, abs=0.0003)
     assert f"it was {9960 * work / 1e15:.1f} PFLOP, four times" in text("optimisers")
     assert 4 < 9960 / 2400 < 4.2
+    assert f"Adam ends at {psnr['Adam', 'Set5', 2]:.3f} dB, just short" in text("optimisers")
+    assert e.rows[e.rows.run == run_id(e.configs[0])].epoch.max() < 0.5
+    decay = [(c.weight_decay, c.momentum) for c in e.configs[:3]]
+    assert decay == [(0, 0.95), (0, 0.9), (1e-4, 0.9)]
     assert 0.8 < 2400 * work / 1e12 / two_cores() / 3600 < 1
     arithmetic = ledger.read()[0].set_index("run").arithmetic[[*map(run_id, e.configs[:3])]]
     assert [*arithmetic] == ["bf16", "bf16", "bf16 then float32, Winograd"]
