@@ -67,7 +67,7 @@ def upscale(
         A tensor is (H, W), (C, H, W) or (N, C, H, W); no gradient flows through.
     scale : float
         Factor from 1 to 8, 2 or 2.5, say. The network that comes with the package was trained for
-        2 to 4; below about 1.75 interpolation alone is better.
+        2 to 4; below about 1.65 interpolation alone is better.
     model : torch.nn.Module, optional
         Maps (1, 1, H, W) in [0, 1] to the same shape, as a VDSR does, on any device and in any
         floating-point type; by default `load_pretrained`'s, on a GPU if there is one. It is left

@@ -304,6 +304,17 @@ def test_the_network_that_ships_gives_its_recorded_scores(data_dir):
     assert [*known.psnr] == pytest.approx([*scores], abs=0.005)
 
 
+@pytest.mark.slow
+def test_the_network_that_ships_is_better_than_interpolation_from_about_165_on(data_dir):
+    network = vdsr.load_pretrained()
+    psnr = {
+        scale: [vdsr.evaluate(model, "Set5", scale).psnr.mean() for model in (network, None)]
+        for scale in (1.6, 1.7)
+    }
+    assert psnr[1.6][0] < psnr[1.6][1]
+    assert psnr[1.7][0] > psnr[1.7][1]
+
+
 # The table
 
 
