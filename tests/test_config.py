@@ -194,8 +194,8 @@ def test_what_is_no_config_has_no_identity(value):
     [
         ({"epochs": None}, "steps must be given if epochs is None, and only then"),
         ({"schedule": "cosine"}, "decay_epochs must be given for schedule 'decay', and be None"),
-        ({"optimizer": "adam"}, "clipping must be 'none' or another kind with optimizer 'adam'"),
-        ({"optimizer": "muon"}, "clipping must be 'none' or another kind with optimizer 'muon'"),
+        ({"optimizer": "adam"}, "clipping must not be 'adjustable' with optimizer 'adam'"),
+        ({"optimizer": "muon"}, "clipping must not be 'adjustable' with optimizer 'muon'"),
         ({"optimizer": "muon", "clipping": "none", "depth": 2}, "needs a VDSR with hidden layers"),
         ({"optimizer": "muon", "clipping": "none", "architecture": "SRCNN 9-1-5"}, "hidden layers"),
         ({"architecture": "SRCNN 9-1-5", "patch_size": 12}, "patch_size must be at least 13 for"),

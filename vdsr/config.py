@@ -114,8 +114,8 @@ class TrainConfig:
             )
         if self.optimizer != "sgd" and self.clipping == "adjustable":
             raise ValueError(
-                f"clipping must be 'none' or another kind with optimizer {self.optimizer!r}: "
-                f"adjustable clipping bounds the steps of 'sgd'"
+                f"clipping must not be 'adjustable' with optimizer {self.optimizer!r}: that is for "
+                f"'sgd', whose steps it bounds; give clipping='none'"
             )
         if self.optimizer == "muon" and (self.architecture != "VDSR" or self.depth < 3):
             raise ValueError(
