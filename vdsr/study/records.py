@@ -42,7 +42,7 @@ def names(configs):
     start, found = configs[0], []
     for config in configs:
         changed = [field for field in _CHANGES if getattr(config, field) != getattr(start, field)]
-        if "batch_size" in changed:  # the rate rises with it
+        if "batch_size" in changed:  # to which the rate belongs, and is no change of its own
             changed.remove("learning_rate")
         other = config.optimizer != start.optimizer
         parts = [] if other else [_CHANGES[field](getattr(config, field)) for field in changed]
@@ -64,8 +64,8 @@ def records(rows, speed):
     -------
     pandas.DataFrame
         A row a training: its name, its commit and the day of that, empty where they are not
-        known; then for each target two
-        columns, work in PFLOP and hours of two cores, not a number where it was not reached.
+        known; then for each target two columns, work in PFLOP and hours of two cores, not a
+        number where it was not reached.
     """
     commits = ledger.read()[0].set_index("run").commit
     columns = [("", "training"), ("", "commit"), ("", "day")]
