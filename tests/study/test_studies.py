@@ -481,15 +481,15 @@ def test_table_3_is_open_until_all_sets_are_measured(evidence):
 
 
 def test_chosen_bounds_are_those_that_bsd10_chose():
-    """A kind's bound is tried at other rates as soon as its three at 0.1 are recorded."""
+    """A kind's bound for other rates is the best at 0.1, and is there once all have been tried."""
     rows = final(load("ablation_clipping", "paper", missing="skip").histories)
     rows = rows[(rows.dataset == "BSD10") & (rows.learning_rate == 0.1)]
-    chosen = {}
     for kind in ("value", "norm"):
+        listed = {c.theta for c in configs.clipping("paper") if c.clipping == kind}
         psnr = rows[rows.clipping == kind].groupby("theta").psnr.mean()
-        if len(psnr) == 3:
-            chosen[kind] = psnr.idxmax()
-    assert chosen == configs.CHOSEN_BOUNDS
+        if kind in configs.CHOSEN_BOUNDS or listed <= {*psnr.index}:
+            assert configs.CHOSEN_BOUNDS.get(kind) == psnr.idxmax()
+    assert {*configs.CHOSEN_BOUNDS} <= {"value", "norm"}
 
 
 # What is read off beside the claims
