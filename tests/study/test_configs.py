@@ -128,13 +128,13 @@ def test_context_changes_nothing_but_context():
 
 
 def test_srcnn_is_its_own_recipe():
-    one, three, vdsr = configs.srcnn("paper")
-    assert one == replace(three, scales=(3,))
+    one, three, *vdsr = configs.srcnn("paper")
+    assert one == replace(three, scales=(3,), epochs=3 * three.epochs)  # equal updates
     assert three.scales == (2, 3, 4)
     assert (three.patch_size, three.patch_size - three.overlap) == (33, 14)
     assert (three.learning_rate, three.last_rate, three.batch_size) == (1e-4, 0.1, 128)
     assert (three.clipping, three.weight_decay, three.init) == ("none", 0, "normal")
-    assert run_id(vdsr) == run_id(TrainConfig())
+    assert ids(vdsr) == {run_id(TrainConfig()), run_id(TrainConfig(scales=(3,)))}
 
 
 @EACH_PRESET

@@ -276,9 +276,9 @@ def test_caption_says_what_chance_does(evidence, row):
 
 
 def test_caption_of_other_networks(evidence, row):
-    three = configs.srcnn("paper")
-    said = evidence("srcnn", [row(config, 32.0) for config in three]).caption
-    assert "3 of 3 runs, of 20 layers" in said
+    listed = configs.srcnn("paper")
+    said = evidence("srcnn", [row(config, 32.0) for config in listed]).caption
+    assert "4 of 4 runs, of 20 layers" in said
     assert "64 and 128 patches" in said
 
 

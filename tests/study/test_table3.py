@@ -51,7 +51,7 @@ def test_public_follows_the_machine_and_refuses_what_it_does_not_know(monkeypatc
 
 
 def test_srcnn_for_one_scale_is_used_there_and_the_one_for_all_elsewhere():
-    one, three, _ = configs.srcnn("paper")
+    one, three, *_ = configs.srcnn("paper")
     chosen = table3.methods("paper")["SRCNN, ours"]
     assert [chosen(scale) for scale in (2, 3, 4)] == [three, one, three]
 
