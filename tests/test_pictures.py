@@ -659,10 +659,10 @@ def test_command_line(tmp_path, capsys):
     (tmp_path / "in.jpg").write_bytes(encoded(noise(size=(12, 10)), "JPEG"))
     source, target = str(tmp_path / "in.jpg"), str(tmp_path / "out.png")
     handlers = signal.getsignal(signal.SIGTERM)
-    assert main(["upscale", source, "--scale", "1.5", "-o", target]) == 0
+    assert main(["upscale", source, "--scale", "2.5", "-o", target]) == 0
     assert signal.getsignal(signal.SIGTERM) is handlers
     assert capsys.readouterr() == ("", "")
-    assert read(target).shape == (18, 15, 3)
+    assert read(target).shape == (30, 25, 3)
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "alpha.png").write_bytes(SAMPLES["palette.png"])
     alpha = str(tmp_path / "alpha.png")
@@ -685,7 +685,8 @@ def test_command_line_says_each_loss_unless_it_is_to_be_quiet(tmp_path, capsys):
     (tmp_path / "in.png").write_bytes(SAMPLES["rgb.png"])
     arguments = ["upscale", str(tmp_path / "in.png"), "--scale", "1", "-o", str(tmp_path / "o.gif")]
     assert main(arguments) == 0
-    lines = capsys.readouterr().err.splitlines()
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("vdsr upscale: warning: below about ×1.65 bicubic interpolation is")
     names = [
         "colour profile",
         "EXIF data",
@@ -702,7 +703,7 @@ def test_command_line_says_each_loss_unless_it_is_to_be_quiet(tmp_path, capsys):
 
 def test_command_line_in_another_thread(tmp_path, source):
     status = []
-    arguments = ["upscale", str(source), "--scale", "1", "-o", str(tmp_path / "out.png")]
+    arguments = ["upscale", str(source), "--scale", "2", "-o", str(tmp_path / "out.png")]
     thread = threading.Thread(target=lambda: status.append(main(arguments)))
     thread.start()
     thread.join()

@@ -93,7 +93,7 @@ def on_white(image):
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-@pytest.mark.parametrize("scale", [1.5, 2, 3, 4])
+@pytest.mark.parametrize("scale", [1.7, 2, 3, 4])
 def test_hidden_black_does_not_darken_white(channels, scale):
     image = np.zeros((20, 24, channels), np.uint8)
     image[6:14, 6:14] = 255
@@ -327,6 +327,19 @@ def test_fast_arithmetic_is_near_and_float32_is_exact(fast, precision, least, mo
     wanted = super_resolve(network, imresize(luma, 2) * 255).clip(0, 255)
     out = upscale(luma, 2, model=network, precision=precision) * 255
     assert least <= np.abs(out - wanted).max() <= most
+
+
+def test_a_scale_that_interpolation_serves_better_is_named(silent, tmp_path):
+    image, below = np.zeros((4, 5), np.uint8), "bicubic interpolation is better than the network"
+    with pytest.warns(UserWarning, match=f"^below about ×1.65 {below}.* scale is 1.6;") as said:
+        upscale(image, 1.6)
+    assert said[0].filename == __file__
+    Image.fromarray(image).save(tmp_path / "in.png")
+    with pytest.warns(UserWarning, match=f"{below}.* scale is 1;") as said:
+        vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 1)
+    assert said[0].filename == __file__
+    upscale(image, 1.65)
+    upscale(image, 1.6, model=silent)
 
 
 def rounding(network):

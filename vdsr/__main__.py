@@ -10,7 +10,6 @@ from functools import partial
 from . import __version__, ledger
 from .export import export_onnx
 from .formats import FORMATS
-from .pictures import LossWarning
 from .upscale import PRETRAINED, upscale_file
 
 
@@ -39,7 +38,7 @@ def main(arguments=None):
     command.add_argument("--precision", choices=["auto", "float32"], default="auto",
                          help="of the arithmetic: the fastest that changes a mean PSNR by less "
                          "than 0.02 dB, or float32 (default: auto)")  # fmt: skip
-    command.add_argument("--quiet", action="store_true", help="say nothing of losses")
+    command.add_argument("--quiet", action="store_true", help="no warnings")
     command = commands.add_parser(
         "export",
         help="write the network as ONNX",
@@ -155,9 +154,9 @@ def _workers(text):
 
 
 def _upscale(options):
-    """Enlarge a picture file; each loss is said in one line."""
+    """Enlarge a picture file; each warning is one line."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if options.quiet else "always", LossWarning)
+        warnings.simplefilter("ignore" if options.quiet else "always", UserWarning)
         warnings.showwarning = lambda message, *_: print(
             f"vdsr upscale: warning: {message}", file=sys.stderr
         )

@@ -1,5 +1,6 @@
 """Arrays in, larger arrays out: any scale, any common pixel type, bounded memory."""
 
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from .model import VDSR
 from .writing import Writer
 
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
+# At this scale the network that comes with the package and interpolation are level on Set5.
+LOWEST = 1.65
 # Less opacity than this is none in 8 bits.
 _SEEN = 1 / 510
 
@@ -105,11 +108,17 @@ def upscale(
         If a file cannot be read.
     MemoryError
         If there is not enough for the result, or for a tile.
+
+    Warns
+    -----
+    UserWarning
+        Below ×1.65 with the network that comes with the package, since interpolation is better.
     """
     scale, tile = arrays.check_scale(scale), arrays.check_tile(tile)
     _check(model, ensemble, precision)
     several, restore = arrays.unpack(image)
     height, width = sides(several[0].shape, scale)
+    _warn(model, scale)
     with _network(model, ensemble, precision, height * width) as (network, threads):
         larger = [enlarge(each, scale, network, tile, progress, threads) for each in several]
     return restore(larger)
@@ -145,12 +154,15 @@ def upscale_file(
     -----
     vdsr.pictures.LossWarning
         For each thing in the source that the target does not keep, before the work.
+    UserWarning
+        As `upscale` does.
     """
     scale = arrays.check_scale(scale)
     picture = pictures.load(source)
     height, width = sides(picture.pixels.shape, scale)
     writer = Writer(picture, target, height, width)
     _check(model, ensemble, precision)
+    _warn(model, scale)
     with _network(model, ensemble, precision, height * width) as (network, threads):
         larger = enlarge(picture.pixels, scale, network, 512, progress, threads)
     writer.write(larger)
@@ -164,6 +176,15 @@ def _check(model, ensemble, precision):
         raise ValueError(f"precision must be 'auto' or 'float32', got {shown(precision)}")
     if model is not None:
         networks.check(model)
+
+
+def _warn(model, scale):
+    if model is None and scale < LOWEST:
+        warnings.warn(
+            f"below about ×{LOWEST:g} bicubic interpolation is better than the network that comes "
+            f"with vdsr, and scale is {scale:g}; vdsr.imresize interpolates",
+            stacklevel=3,
+        )
 
 
 @contextmanager
