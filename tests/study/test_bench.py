@@ -10,7 +10,15 @@ from vdsr import TrainConfig, machine
 from vdsr.patches import Patches
 from vdsr.study import bench, profiles, timings
 
-QUICK = ("enlarge", "enlarge-onnx", "enlarge-file", "enlarge-sizes", "step-10", "step-plain")
+QUICK = (
+    "enlarge",
+    "enlarge-onnx",
+    "enlarge-file",
+    "enlarge-sizes",
+    "step-10",
+    "step-plain",
+    "step-srcnn",
+)
 
 
 @pytest.fixture

@@ -194,6 +194,8 @@ ROWS = (
         "≥ 0.90", "×", timings.step_against_product(5), profile=profiles.of_step(5)),
     Row("step-plain", "training step of 20 layers", PLAIN,
         "≥ 2.3", "×", timings.plain_against_step),
+    Row("step-srcnn", "training step of 20 layers", "SRCNN's, as work a second",
+        "≥ 1.0", "×", timings.step_against_srcnn),
     Row("patches", "cutting 291 images into 54,192 patches", "decoding the same files, as times",
         "≤ 2", "×", timings.patches_against_decoding, profile=profiles.of_patches),
     Row("scoring", "scoring Set14 at three scales, metrics included", "the network's own time",

@@ -24,6 +24,7 @@ from ..model import VDSR
 from ..patches import Patches
 from ..train import Trainer
 from ..upscale import enlarge, load_pretrained, upscale, upscale_file
+from .configs import srcnn
 
 ROUNDS = 5
 SIDE = 512  # of the picture that is enlarged to a megapixel
@@ -221,6 +222,19 @@ def plain_against_step():
         lambda: trainer.advance(1), _plain_loop(trainer.patches, trainer.device), warm=2
     )
     return _ratios(plain, steps)
+
+
+def step_against_srcnn():
+    """Return the work a second of a VDSR's step, of what it is in SRCNN's steps."""
+    [one, *_] = srcnn("paper")
+    config = replace(one, train_set="samples-train", augment=True, eval_sets=())
+    with TemporaryDirectory() as folder:
+        deep, shallow = _trainer(20, folder), Trainer(config, Path(folder) / "srcnn.safetensors")
+        shallow.begin(0, 0)
+        repeat = min(20, shallow.steps_per_epoch // (2 + ROUNDS))  # a step is short
+        steps, others = _turns(lambda: deep.advance(1), lambda: shallow.advance(repeat), warm=2)
+    work = deep.operations / (repeat * shallow.operations)
+    return [work * other / step for step, other in zip(steps, others, strict=True)]
 
 
 def _plain_loop(patches, where, depth=20):
