@@ -9,7 +9,6 @@ from vdsr.config import TrainConfig, run_id
 from vdsr.data import SAMPLES
 from vdsr.study import configs, cost
 from vdsr.study.queue import asked
-from vdsr.study.short import SHORT
 from vdsr.study.studies import STUDIES
 
 EACH_PRESET = pytest.mark.parametrize("preset", configs.PRESETS)
@@ -194,7 +193,7 @@ def test_nothing_is_scored_on_what_it_trains_on_except_in_smoke():
 
     assert members(["BSD10"]) < members(["BSD200"])
     listed = [c for study in STUDIES.values() for p in ("quick", "paper") for c in study.runs(p)]
-    for config in [*listed, *(c for some in SHORT.values() for c in some)]:
+    for config in listed:
         assert not members(config.train_set.split("+")) & members(config.eval_sets)
 
 
@@ -211,15 +210,7 @@ def test_identities_do_not_drift():
     assert run_id(TrainConfig()) == "f094371537bc"
 
 
-def test_short_lists_are_the_recorded_rows():
-    runs, _ = ledger.read()
-    listed = [config for some in SHORT.values() for config in some]
-    assert ids(listed) == {*runs.run[runs.preset == "short"]}
-    assert {config.recipe for config in listed} == {1}
-    assert {*SHORT} <= {*STUDIES}
-
-
 def test_recorded_runs_of_the_papers_length_are_asked_for():
     runs, _ = ledger.read()
-    assert {*runs.run[runs.preset == "paper"]} <= {*asked(STUDIES, "paper", seeds=10)}
-    assert {*runs.preset} <= {"short", "paper"}
+    assert {*runs.run} <= {*asked(STUDIES, "paper", seeds=10)}
+    assert {*runs.preset} == {"paper"}

@@ -52,7 +52,6 @@ def test_load_trains_what_is_missing_once(elsewhere, small):
         ("ablation_depth", {"preset": "cpu"}, "preset must be one of auto, smoke, quick, paper"),
         ("ablation_depth", {"preset": "smoke", "missing": "no"}, "'train' or 'skip', got 'no'"),
         ("ablation_depth", {"preset": "smoke", "refresh": "yes"}, "true or false, got 'yes'"),
-        ("ablation_depth", {"preset": "short"}, "'short' can only be shown: it needs missing="),
     ],
 )
 def test_load_refuses_before_it_trains(elsewhere, name, options, message):
@@ -85,7 +84,7 @@ def test_further_seeds_are_shown_if_they_are_recorded(elsewhere, small, tiny):
 @pytest.mark.parametrize("records", ["recorded", "empty"])
 @pytest.mark.parametrize(
     ("name", "preset"),
-    [(n, p) for n in STUDIES for p in ("short", *configs.PRESETS) if STUDIES[n].runs(p)],
+    [(name, preset) for name in STUDIES for preset in configs.PRESETS],
 )
 def test_nothing_is_trained_when_what_is_missing_is_skipped(
     tmp_path, monkeypatch, name, preset, records
@@ -118,7 +117,7 @@ def test_nothing_is_trained_when_what_is_missing_is_skipped(
 
 def test_images_are_the_papers_in_the_papers_presets(evidence):
     assert evidence("ablation_depth", [], "paper").images == "Set5"
-    assert evidence("search_theta", [], "short").images == "BSD10"
+    assert evidence("search_theta", [], "paper").images == "BSD10"
     for preset in ("smoke", "quick"):
         assert evidence("ablation_depth", [], preset).images == "samples-test"
         assert not evidence("ablation_depth", [], preset).public
@@ -187,7 +186,7 @@ def test_chance_is_that_of_the_papers_length(elsewhere, evidence, row, monkeypat
     rows.pop(0)  # two runs of three do not tell
     assert shown.noise_at(80) is None
     assert shown.noise_at(80, residual=False) == Noise(0, 2)
-    for preset in ("short", "quick", "smoke"):
+    for preset in ("quick", "smoke"):
         shown = evidence("ablation_depth", [], preset)
         del shown.__dict__["noise"], shown.__dict__["noise_at"]
         assert shown.noise is None
@@ -213,41 +212,6 @@ def test_what_a_shared_run_was_scored_on_for_others_is_left_out(evidence, row):
     shown = evidence("ablation_depth", [row(config, 37.0, scale=scale) for scale in (1.5, 2)])
     assert [*shown.rows.scale] == [2]
     assert {*shown.bicubic} == {2, 3, 4}
-
-
-@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
-def test_a_page_of_short_runs_lists_the_others_so_far(evidence, row, monkeypatch, name):
-    study = STUDIES[name]
-    made = study.configs("paper")
-    rows = [
-        row(config, 30.0 + place, scale=made[0].eval_scales[-1], dataset=study.images)
-        for place, config in enumerate(made[:-1])
-    ]
-    recorded = evidence(name, rows).histories
-    again = recorded.assign(run=recorded.run + "again", seed=1, psnr=recorded.psnr + 1)
-    if len(again) > 1:
-        again.loc[0, "psnr"] = nan  # it diverged, and so its kind has no mean
-    asked = []
-
-    def train_all(some, missing):
-        asked.append({config.seed for config in some})
-        return again if asked[-1] == {1, 2} else recorded
-
-    monkeypatch.setattr(module, "train_all", train_all)
-    styled = evidence(name, [], "short").so_far()
-    assert asked == [{0}, {1, 2}]
-    [psnr] = [styled.data[column] for column in styled.data]
-    lost = int(len(again) > 1)
-    assert psnr.isna().sum() == lost
-    assert sorted(psnr.dropna()) == [30.5 + place for place in range(lost, len(made) - 1)]
-    html = styled.to_html()
-    assert f"{30.5 + lost:.2f}" in html
-    assert "00000" not in html
-    assert "_" not in "".join(styled.data.index.names)
-    assert f"PSNR in dB on {study.images} at the end, by scale, mean over the recorded" in html
-    assert evidence(name, rows, "paper").so_far() is None
-    monkeypatch.setattr(module, "train_all", lambda some, missing: recorded[:0])
-    assert evidence(name, [], "short").so_far() is None
 
 
 # The caption
@@ -280,16 +244,6 @@ def test_caption_of_other_networks(evidence, row):
     said = evidence("srcnn", [row(config, 32.0) for config in listed]).caption
     assert "4 of 4 runs, of 20 layers" in said
     assert "64 and 128 patches" in said
-
-
-def test_caption_of_short_runs_says_that_they_answer_nothing(evidence, row, elsewhere):
-    study = STUDIES["ablation_clipping"]
-    rows = [row(config, 34.0, step=1336) for config in study.runs("short")]
-    said = evidence("ablation_clipping", rows, "short", noise=None).caption
-    whole = len({run_id(config) for config in study.configs("paper")})
-    assert said.startswith(f"**Recorded so far: 0 of the {whole} runs of the paper's length.**")
-    assert "12 of 12 runs, of 5 layers, each of 1,336 steps of 16 patches" in said
-    assert said.endswith("1 seed each.")
 
 
 def test_every_study_has_a_question_and_a_name():

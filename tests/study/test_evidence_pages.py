@@ -21,7 +21,7 @@ from vdsr import ledger, runs
 from vdsr.config import run_id
 from vdsr.evaluate import prepare, super_resolve
 from vdsr.model import convolutions, init_, step_operations
-from vdsr.study import configs, paper, publish, records, studies, table3
+from vdsr.study import configs, paper, records, studies, table3
 from vdsr.study.evidence import final
 from vdsr.study.fields import by_depth
 from vdsr.study.probes import field_sides, gradient_field, step_effects
@@ -485,17 +485,11 @@ ANSWERS = {
     "ablation_init": init, "ablation_iterations": iterations, "srcnn": race,
     "benchmark": benchmark, "optimisers": optimisers,
 }  # fmt: skip
-WHOLE = {"ablation_iterations",   # answered by runs of the paper's length
-    "search_theta", "ablation_residual", "ablation_scales", "ablation_depth",
-    "ablation_receptive_field", "ablation_init", "benchmark", "optimisers",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
 def test_the_answer_is_that_of_the_runs_beside_it(name):
-    preset = "paper" if name in WHOLE else "short"
-    assert publish.shown(name) == preset, f"{name} is shown by other runs: rewrite its answer"
-    ANSWERS[name](studies.load(name, preset, missing="skip"))
+    ANSWERS[name](studies.load(name, "paper", missing="skip"))
 
 
 def printed(name):

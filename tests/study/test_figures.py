@@ -153,11 +153,11 @@ def test_clock_lays_the_papers_points_on_our_curves():
 
 def clipping_rows():
     rows = [
-        (0.1, "adjustable", 3e-5, 10, 30.0, 0.5), (0.1, "adjustable", 3e-5, 10, 32.0, 0.7),
-        (0.1, "none", 3e-5, 10, 33.0, np.nan), (0.1, "norm", 0.4, 10, 29.0, 1.0),
-        (0.01, "norm", 4.0, 10, 28.0, np.nan),
+        (0.1, "adjustable", 3e-5, 10, 0.5, 0.5), (0.1, "adjustable", 3e-5, 10, 2.5, 0.7),
+        (0.1, "none", 3e-5, 10, 3.0, np.nan), (0.1, "norm", 0.4, 10, -29.0, 1.0),
+        (0.01, "norm", 4.0, 10, 2.0, np.nan),
     ]  # fmt: skip
-    columns = ["learning_rate", "clipping", "theta", "step", "psnr", "clipped"]
+    columns = ["learning_rate", "clipping", "theta", "step", "gain", "clipped"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -165,16 +165,17 @@ def test_clipping_curves_name_each_bound_but_that_of_no_clipping():
     figure = figures.clipping_curves(clipping_rows())
     assert [axis.get_title() for axis in figure.axes] == ["learning rate 0.1", "learning rate 0.01"]
     names = [text.get_text() for text in figure.legends[0].texts]
-    assert {*names} == {"each value, ±θ/γ", "no clipping", "norm, 0.4", "norm, 4"}
+    assert {*names} == {"each value, ±θ/γ", "no clipping", "norm, 0.4", "norm, 4", "bicubic"}
     drawn = [list(line.get_ydata()) for line in figure.axes[0].lines]
-    assert [31.0] in drawn
-    assert [33.0] in drawn
+    assert [1.5] in drawn
+    assert [3.0] in drawn
+    assert {axis.get_ylim()[0] for axis in figure.axes} == {-1}  # what fell lower leaves it
 
 
 def test_no_legend_entry_without_its_line():
-    lost = clipping_rows().assign(psnr=lambda rows: rows.psnr.where(rows.clipping != "none"))
+    lost = clipping_rows().assign(gain=lambda rows: rows.gain.where(rows.clipping != "none"))
     names = [text.get_text() for text in figures.clipping_curves(lost).legends[0].texts]
-    assert names == ["each value, ±θ/γ", "norm, 0.4", "norm, 4"]
+    assert names == ["each value, ±θ/γ", "norm, 0.4", "bicubic", "norm, 4"]
 
 
 def test_settings_are_named_by_what_is_unusual():

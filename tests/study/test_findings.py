@@ -142,7 +142,7 @@ ANSWERS = [((1, 2), "all"), ((1, 0), "some"), ((0, -1), "none"), ((inf, 1), "all
 @pytest.mark.parametrize(("ours", "answer"), ANSWERS)
 def test_verdicts_are_for_the_papers_length_and_known_chance(ours, answer):
     assert finding(*ours).verdict == WORDS[answer]
-    for preset in ("short", "quick", "smoke"):
+    for preset in ("quick", "smoke"):
         assert finding(*ours, preset=preset).verdict == HINTS[answer]
     one_unknown = finding(*ours)
     one_unknown = replace(one_unknown, cases=(replace(one_unknown.cases[0], bar=nan),
@@ -151,7 +151,7 @@ def test_verdicts_are_for_the_papers_length_and_known_chance(ours, answer):
 
 
 def test_not_run_as_long_as_a_case_has_no_runs():
-    for found in (finding(), finding(nan), finding(1, nan), finding(1, nan, preset="short")):
+    for found in (finding(), finding(nan), finding(1, nan), finding(1, nan, preset="quick")):
         row = found.row()
         assert found.verdict == row["verdict"] == "not run"
         assert (row["ours"], row["basis"]) == ("", "")
@@ -208,9 +208,9 @@ def test_a_number_spans_the_cases_that_are_meant():
 
 
 def test_the_papers_words_stand_where_it_has_no_numbers():
-    found = Finding("name", "It is so", "§1", "page", (Case("a", 1.0, seeds=3),), "short", "words")
+    found = Finding("name", "It is so", "§1", "page", (Case("a", 1.0, seeds=3),), "quick", "words")
     assert found.row()["paper"] == "words"
-    assert found.row()["basis"] == "`short`, 3 seeds"
+    assert found.row()["basis"] == "`quick`, 3 seeds"
     assert found.row()["ours"] == "a: +1.00 dB"
 
 

@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from math import nan
-from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -16,8 +14,6 @@ from vdsr import ledger, machine
 from vdsr.config import run_id
 from vdsr.study import findings, publish
 from vdsr.study.evidence import Study
-from vdsr.study.findings import Case, Finding
-from vdsr.study.short import SHORT
 from vdsr.study.studies import STUDIES
 
 ROOT = machine.ROOT
@@ -25,44 +21,11 @@ ROOT = machine.ROOT
 
 @pytest.fixture
 def small(monkeypatch, tiny):
-    """A study of two runs, of which others of a shortened schedule are there."""
+    """A study of two runs."""
     made = Study(
         "small", "Does it work?", lambda preset: [tiny, replace(tiny, depth=2)], lambda e: []
     )
     monkeypatch.setitem(STUDIES, "small", made)
-    monkeypatch.setitem(SHORT, "small", [replace(tiny, depth=4)])
-    return made
-
-
-def test_a_study_is_shown_by_paper_once_its_first_seed_is_whole(elsewhere, small, tiny):
-    assert publish.shown("small") == "short"
-    ledger.record(vdsr.train(tiny), "paper")
-    assert publish.shown("small") == "short"
-    ledger.record(vdsr.train(replace(tiny, depth=2)), "smoke")  # another preset asked for it first
-    assert publish.shown("small") == "paper"
-
-
-def test_a_study_without_short_runs_is_shown_by_paper(elsewhere, small, monkeypatch):
-    monkeypatch.delitem(SHORT, "small")
-    assert publish.shown("small") == "paper"
-    assert publish.shown("noise") == "paper"
-
-
-def test_a_claim_that_the_papers_runs_decide_is_theirs(monkeypatch):
-    def load(name, preset, missing):
-        known = (0.5, nan) if preset == "paper" else (-0.5, -0.5)
-        found = [
-            Finding(str(place), "It is so", "§1", name, (Case("a", ours),), preset)
-            for place, ours in enumerate(known)
-        ]
-        return SimpleNamespace(findings=found)
-
-    monkeypatch.setattr(publish, "load", load)
-    monkeypatch.setattr(publish, "STUDIES", {"ablation_depth": STUDIES["ablation_depth"]})
-    monkeypatch.setattr(publish, "shown", lambda name: "short")
-    board = publish.board()
-    assert [*board.basis] == ["`paper`, 1 seed", "`short`, 1 seed"]
-    assert [*board.verdict] == ["points that way", "points the other way"]
 
 
 def test_nothing_recorded_is_not_run(elsewhere, tmp_path, monkeypatch):
@@ -75,7 +38,7 @@ def test_nothing_recorded_is_not_run(elsewhere, tmp_path, monkeypatch):
     numbers = publish.numbers()
     assert (numbers["runs"], numbers["paper_runs"], numbers["hours"]) == ("0", "0", "0.0")
     assert numbers["authors_set14"] == "(not run)"
-    assert "| `ablation_depth` | `paper` | 0 | 7 | 0.0 | 0 |  |  |  |" in publish.provenance()
+    assert "| `ablation_depth` | 0 | 7 | 0.0 | 0 |  |  |  |" in publish.provenance()
 
 
 def test_numbers_are_counted(elsewhere, small, tiny):
@@ -102,8 +65,7 @@ def test_provenance_names_every_commit_once(elsewhere, small, tiny, monkeypatch)
     seconds = sum(each.record["seconds"] for each in (run, other)) / 3600
     device, arithmetic = run.record["device"], run.record["arithmetic"]
     assert (
-        f"| `small` | `paper` | 2 | 2 | {seconds:.1f} | 0 | {device} | {arithmetic} "
-        f"| `1111111`, `2222222` |"
+        f"| `small` | 2 | 2 | {seconds:.1f} | 0 | {device} | {arithmetic} | `1111111`, `2222222` |"
     ) in publish.provenance().splitlines()
 
 
@@ -218,15 +180,13 @@ def test_interpolation_is_recorded_for_every_set_that_answers():
     known = pd.read_csv(ROOT / "results" / "bicubic.csv")
     known = {*zip(known.dataset, known.scale, strict=True)}
     for study in STUDIES.values():
-        for preset in ("short", "paper"):
-            if study.images != "samples-test":
-                scales = {scale for c in study.runs(preset) for scale in c.eval_scales}
-                assert {(study.images, scale) for scale in scales} <= known
+        scales = {scale for c in study.runs("paper") for scale in c.eval_scales}
+        assert {(study.images, scale) for scale in scales} <= known
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.page])
 def test_recorded_notebooks_show_what_the_ledger_says(name):
-    study = publish.load(name, publish.shown(name), missing="skip")
+    study = publish.load(name, "paper", missing="skip")
     path = ROOT / "results" / "notebooks" / f"{name}.ipynb"
     outputs = [
         output.get("data", {})
@@ -244,9 +204,8 @@ def test_recorded_notebooks_show_what_the_ledger_says(name):
 
 def test_every_recorded_run_stands_in_provenance():
     """A run that no study asks for would be a run that nobody can find."""
-    asked = {run_id(c) for s in STUDIES.values() for p in ("short", "paper") for c in s.runs(p)}
-    seeds = {
+    asked = {
         run_id(replace(c, seed=seed))
-        for s in STUDIES.values() for c in s.runs("paper") for seed in range(1, 10)
+        for s in STUDIES.values() for c in s.runs("paper") for seed in {c.seed, *range(10)}
     }  # fmt: skip
-    assert {*ledger.read()[0].run} <= asked | seeds
+    assert {*ledger.read()[0].run} <= asked

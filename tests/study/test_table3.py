@@ -36,7 +36,7 @@ def bicubic_alone(monkeypatch):
 
 def test_authors_weights_are_left_to_presets_with_downloads():
     assert "VDSR, authors' weights" in table3.methods("paper")
-    assert table3.public("paper") and table3.public("short")
+    assert table3.public("paper")
     for preset in ("quick", "smoke"):
         assert "VDSR, authors' weights" not in table3.methods(preset)
         assert not table3.public(preset)

@@ -12,7 +12,6 @@ from ..evaluate import evaluate
 from ..runs import train_all
 from . import configs, paper, table3
 from .findings import Noise
-from .short import SHORT
 
 SEEDS = 3  # as many as are shown, if they are recorded
 KIND = [f.name for f in fields(TrainConfig) if not f.metadata.get("scoring") and f.name != "seed"]
@@ -28,7 +27,7 @@ class Study:
         Its notebook's, too, if it has one.
     question : str
         A sentence for a newcomer.
-    configs : callable
+    runs : callable
         Preset to list of TrainConfig.
     findings : callable
         `Evidence` to list of `vdsr.study.findings.Finding`; it trains and measures nothing.
@@ -47,17 +46,13 @@ class Study:
 
     name: str
     question: str
-    configs: Callable
+    runs: Callable
     findings: Callable
     images: str = "Set5"
     page: bool = True
     more: Callable = field(default=lambda preset, missing: None)
     others: Callable = field(default=lambda preset: [])
     measure: Callable | None = None
-
-    def runs(self, preset):
-        """Return the configs of a preset, ``"short"`` among them."""
-        return SHORT.get(self.name, []) if preset == "short" else self.configs(preset)
 
 
 @dataclass(frozen=True)
@@ -153,47 +148,6 @@ class Evidence:
         """What the runs are, in sentences: how many, how long, on what, with how many seeds."""
         return caption(self)
 
-    @cached_property
-    def whole(self):
-        """What is recorded of the paper's length, while shorter runs of its images are shown."""
-        if self.preset != "short":
-            return self
-        configs = self.study.configs("paper")
-        histories = with_seeds(configs, train_all(configs, missing="skip"))
-        return Evidence(self.study, "paper", configs, histories, "skip")
-
-    def so_far(self):
-        """Return a table of the runs of the paper's length, while runs of a shorter one are shown.
-
-        Returns
-        -------
-        pandas.io.formats.style.Styler or None
-            A row a kind of run: the settings that tell the study's kinds apart, and PSNR in dB
-            at the end, by scale, mean over seeds. None if there is no such run yet, or if they are
-            what the page shows.
-        """
-        configs, whole = self.whole.configs, self.whole
-        if self.preset != "short" or whole.final.empty:
-            return None
-        varied = [name for name in KIND if len({getattr(c, name) for c in configs}) > 1]
-        for name in reversed(varied):
-            others = [each for each in varied if each != name]
-            kinds = {tuple(getattr(c, each) for each in others) for c in configs}
-            if others and len(kinds) == len(configs):
-                varied = others
-        # By hand, since a pivot table leaves out runs without epochs or a bound, say.
-        means = whole.final.groupby([*varied, "scale"], dropna=False).psnr
-        table = means.agg(lambda psnr: psnr.mean(skipna=False)).unstack()
-        table.index.names = [name.replace("_", " ") for name in varied]
-        title = (
-            f"Recorded so far at the paper's length: PSNR in dB on {self.study.images} at the end, "
-            f"by scale, mean over the recorded seeds"
-        )
-        style = table.style.format(precision=2, na_rep="–").format_index("×{:g}", axis=1)
-        return style.format_index(lambda v: f"{v:g}" if isinstance(v, float) else v).set_caption(
-            title
-        )
-
     @property
     def gains(self):
         """The rows with the gain over bicubic interpolation in dB."""
@@ -260,14 +214,6 @@ def caption(evidence):
     """Return in sentences what the runs of a study are."""
     rows, configs = evidence.histories, evidence.configs
     sentences = []
-    if evidence.preset == "short":
-        whole = evidence.study.runs("paper")
-        ids = {run_id(config) for config in whole}
-        done = len(ids & set(ledger.read()[0].run))
-        sentences.append(
-            f"**Recorded so far: {done} of the {len(ids)} runs of the paper's length.** Below "
-            f"are runs of a shortened schedule, which answer nothing about the paper."
-        )
     asked = {run_id(config) for config in configs}
     done = len(asked & set(rows.run))
     if not done:

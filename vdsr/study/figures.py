@@ -192,7 +192,7 @@ def _by_rate(rows, y, label, **shared):
             _curve(axis, line, "step", y, **styles[kind])
         axis.set(title=f"learning rate {rate:g}", ylabel=label)
     axes[-1].set_xlabel("training steps")
-    return _legend(figure)
+    return figure, axes
 
 
 def clipping_name(clipping, theta):
@@ -374,13 +374,14 @@ def start_curves(scores):
 
 
 def clipping_curves(scores):
-    """Draw PSNR against training steps, a panel a learning rate, a line a kind of clipping.
+    """Draw the gain over bicubic against training steps, a panel a learning rate.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns learning_rate, clipping, theta, step, psnr (dB); several rows of a kind are
-        averaged. What diverged has no line from there on.
+        Columns learning_rate, clipping, theta, step, gain (dB); a line a kind of clipping, several
+        rows of a kind averaged. What diverged has no line from there on. The axis ends 1 dB below
+        bicubic, whatever falls further.
 
     Returns
     -------
@@ -389,8 +390,12 @@ def clipping_curves(scores):
     if scores.empty:
         return _nothing()
     by = ["learning_rate", "clipping", "theta", "step"]
-    means = scores.groupby(by, sort=False).psnr.mean().reset_index()
-    return _by_rate(means, "psnr", "PSNR (dB)", sharey=True)
+    means = scores.groupby(by, sort=False).gain.mean().reset_index()
+    figure, axes = _by_rate(means, "gain", "gain (dB)", sharey=True)
+    for axis in axes:
+        axis.axhline(0, color=TEXT, linestyle=":", label="bicubic")
+    axes[0].set_ylim(max(axes[0].get_ylim()[0], -1), None)  # what fails may fall far below
+    return _legend(figure)
 
 
 def gradient_histogram(magnitudes):
@@ -554,7 +559,7 @@ def clipped_shares(scores):
         return _nothing()
     by = ["learning_rate", "clipping", "theta", "step"]
     means = rows.groupby(by, sort=False).clipped.mean().mul(100).reset_index()
-    return _by_rate(means, "clipped", "clipped (%)")
+    return _legend(_by_rate(means, "clipped", "clipped (%)")[0])
 
 
 def resizer_bars(gap):

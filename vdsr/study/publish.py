@@ -22,42 +22,24 @@ PLAIN_PAGES = (*lessons.PAGES, "upscale_your_photo")
 EXTRA_PAGES = (*PLAIN_PAGES, "resizing", "pictures")
 
 
-def shown(name):
-    """Return the preset a study is shown by: ``paper`` as soon as it has more to say.
-
-    That is when all its runs of one seed are recorded, or when there are none of the shortened
-    schedule.
-    """
-    study = STUDIES[name]
-    whole = {run_id(config) for config in study.runs("paper")}
-    recorded = set(ledger.read()[0].run)
-    return "paper" if whole <= recorded or not study.runs("short") else "short"
-
-
 def board():
-    """Return the scoreboard: each claim by runs of the paper's length, as soon as they decide it.
-
-    Until then it is by those of the shortened schedule, where there are any.
-    """
-    found = []
-    for name in STUDIES:
-        whole = load(name, "paper", missing="skip").findings
-        other = load(name, shown(name), missing="skip").findings
-        pairs = zip(whole, other, strict=True)
-        found += [other if whole.verdict == "not run" else whole for whole, other in pairs]
-    return findings.board(found)
+    """Return the scoreboard: each claim by runs of the paper's length."""
+    return findings.board(_claims())
 
 
 def board_figure():
     """Return the board's figure as SVG: each claim's effect in the paper and in its own runs."""
     figures.use_style()
-    found = [f for name in STUDIES for f in load(name, "paper", missing="skip").findings]
     return figures.inline(
-        figures.claims(found),
+        figures.claims(_claims()),
         "A strip for each claim, over an axis of decibels. Crosses are the paper's differences, "
         "most of them to the right of zero. Below them circles with bars are ours, or the words "
         "not run.",
     )
+
+
+def _claims():
+    return [f for name in STUDIES for f in load(name, "paper", missing="skip").findings]
 
 
 def numbers():
@@ -107,26 +89,21 @@ def provenance():
     """Return a Markdown table of what was run for each study, and what it cost."""
     table = ledger.read()[0].set_index("run")
     lines = [
-        "| study | runs | made | asked for | hours | TFLOP | hardware | arithmetic | commits |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| study | made | asked for | hours | TFLOP | hardware | arithmetic | commits |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, study in STUDIES.items():
-        for preset in ("short", "paper"):
-            wanted = {run_id(config) for config in study.runs(preset)}
-            done = table.loc[[i for i in table.index if i in wanted]]
-            if not wanted:
-                continue
-            device, arithmetic, commits = (
-                sorted({part for cell in done[column] for part in cell.split(" then ")})
-                for column in ("device", "arithmetic", "commit")
-            )
-            cells = "; ".join(device), "; ".join(arithmetic)
-            commits = ", ".join(f"`{commit[:7]}`" for commit in commits)
-            counts = f"{len(done)} | {len(wanted)} | {done.seconds.sum() / 3600:.1f}"
-            work = f"{done.tflop.sum():,.0f}"
-            lines.append(
-                f"| `{name}` | `{preset}` | {counts} | {work} | {' | '.join(cells)} | {commits} |"
-            )
+        wanted = {run_id(config) for config in study.runs("paper")}
+        done = table.loc[[i for i in table.index if i in wanted]]
+        device, arithmetic, commits = (
+            sorted({part for cell in done[column] for part in cell.split(" then ")})
+            for column in ("device", "arithmetic", "commit")
+        )
+        cells = "; ".join(device), "; ".join(arithmetic)
+        commits = ", ".join(f"`{commit[:7]}`" for commit in commits)
+        counts = f"{len(done)} | {len(wanted)} | {done.seconds.sum() / 3600:.1f}"
+        work = f"{done.tflop.sum():,.0f}"
+        lines.append(f"| `{name}` | {counts} | {work} | {' | '.join(cells)} | {commits} |")
     return "\n".join(lines)
 
 
@@ -141,7 +118,7 @@ def readme(text, board):
 def publish(names=None):
     """Execute notebooks on the recorded runs, and renew what the book and README draw from them.
 
-    Each study is shown by the preset that `shown` says. Nothing is trained.
+    Each study is shown by what is recorded of its runs of the paper's length. Nothing is trained.
 
     Parameters
     ----------
@@ -169,8 +146,7 @@ def publish(names=None):
     import papermill
 
     results = machine.ROOT / "results"
-    shown_runs = [*asked(STUDIES, "short").values(), *asked(STUDIES, "paper").values()]
-    scored = {pair for config in shown_runs for pair in config.scored}
+    scored = {pair for config in asked(STUDIES, "paper").values() for pair in config.scored}
     bicubic = [evaluate(None, *pair) for pair in sorted(scored) if pair[0] != "samples-test"]
     means = pd.concat(bicubic).groupby(["dataset", "scale"]).psnr.mean().reset_index()
     write_text(results / "bicubic.csv", means.to_csv(index=False, float_format="%.6g"))
@@ -180,11 +156,10 @@ def publish(names=None):
     crops.write_slider(results / "figures", network)
     fields.update()
     for name in names or pages:
-        preset = shown(name) if name in STUDIES else "paper"
         notebook = papermill.execute_notebook(
             machine.ROOT / "notebooks" / f"{name}.ipynb",
             None,
-            {} if name in PLAIN_PAGES else {"preset": preset, "missing": "skip"},
+            {} if name in PLAIN_PAGES else {"preset": "paper", "missing": "skip"},
         )
         for part in (notebook, *notebook.cells):  # paths and times of the day of this machine
             for key in ("papermill", "execution"):

@@ -24,8 +24,7 @@ def load(name, preset="auto", *, refresh=False, missing="train"):
         A key of `STUDIES`.
     preset : {"auto", "smoke", "quick", "paper"}
         ``"auto"`` is ``"paper"`` where there is a CUDA GPU and ``"quick"`` elsewhere. ``"paper"``
-        says on a CPU how many hours are missing before it starts. Where runs of the paper's
-        length are not recorded yet, ``"short"`` shows those of a shortened schedule.
+        says on a CPU how many hours are missing before it starts.
     refresh : bool
         Train again what is already there.
     missing : {"train", "skip"}
@@ -43,10 +42,7 @@ def load(name, preset="auto", *, refresh=False, missing="train"):
     if not isinstance(name, str) or name not in STUDIES:
         raise ValueError(f"unknown study {shown(name)}; known are {', '.join(STUDIES)}")
     study = STUDIES[name]
-    if preset != "short":
-        preset, _ = configs.preset_config(preset)
-    elif missing != "skip":
-        raise ValueError("preset 'short' can only be shown: it needs missing='skip'")
+    preset, _ = configs.preset_config(preset)
     chosen = study.runs(preset)
     if missing == "train" and preset == "paper":
         announce(chosen, refresh)

@@ -29,7 +29,7 @@ COLUMNS = [*ledger.OTHERS["benchmark"]]
 
 def public(preset):
     """Return whether a preset's images are the paper's."""
-    return preset == "short" or preset_config(preset)[0] == "paper"
+    return preset_config(preset)[0] == "paper"
 
 
 def authors():
@@ -69,9 +69,7 @@ def methods(preset):
 
 
 def trained(preset):
-    """Return the configs of the networks among `methods`; the shortened schedule has none."""
-    if preset == "short":
-        return []
+    """Return the configs of the networks among `methods`."""
     configs = [make(scale) for make in methods(preset).values() for scale in (2, 3, 4)]
     return [config for config in configs if config]
 
