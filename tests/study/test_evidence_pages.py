@@ -6,7 +6,6 @@ test here fails, and somebody rewrites the answer.
 
 import re
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 
 import nbformat
@@ -272,11 +271,28 @@ def field(e):
 
 
 def clipping(e):
-    ours = [*cases(e, "clipping").values()]
-    assert min(ours) > 0 and ours[1] == inf
-    lost = e.final[e.final.psnr.isna()]
+    assert e.finding("clipping").verdict == "not run"
+    ends = final(e.gains).groupby(["clipping", "theta", "learning_rate"]).gain.mean()
+    ours, bar = ends["adjustable", 1e-4], e.noise.bar(1, 1)
+    assert ours[0.1] > ours[0.01] + 3 * bar and ours[0.01] > ours[0.001] + 3 * bar
+    # Without clipping
+    lost = final(e.histories)[lambda rows: rows.psnr.isna()]
     assert {*lost.clipping} == {"none"} and {*lost.learning_rate} == {0.1, 0.01, 0.001}
-    assert not (e.rows[e.rows.clipping == "none"].psnr.notna()).any()
+    assert ledger.read()[0].set_index("run").updates[lost.run].between(2, 5).all()
+    # Constant bounds
+    value, norm = ends["value"].xs(0.1, level=1), ends["norm"].xs(0.1, level=1)
+    assert abs(value[0.001] - ours[0.1]) < bar / 2
+    dead = [value[0.01], value[0.1], norm[0.4], norm[4.0]]
+    assert np.abs(dead).max() < 0.002
+    assert 0.8 < ours[0.1] - norm[0.04] < 1
+    clipped = e.rows.groupby(["clipping", "theta", "learning_rate", "epoch"]).clipped.mean()
+    assert (clipped["norm", 0.04, 0.1] == 1).all()
+    assert clipped["value", 0.001, 0.1].loc[25:].between(0.095, 0.145).all()
+    assert clipped["adjustable", 1e-4, 0.1].loc[25:].max() < 0.005
+    assert {*e.final[e.final.clipping != "adjustable"].seed} == {0}
+    # What is not run, and what it takes
+    missing = {c.clipping for c in e.configs if run_id(c) not in {*e.histories.run}}
+    assert missing == {"none", "norm", "value"}
 
 
 def init(e):
