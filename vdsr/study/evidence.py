@@ -35,6 +35,8 @@ class Study:
         The image set that answers, with the paper's images.
     page : bool
         Whether it has a notebook of its own.
+    papers : bool
+        Whether it asks about the paper; others are about recipes of today.
     more : callable
         Preset and missing to whatever the findings take beside the runs.
     others : callable
@@ -50,6 +52,7 @@ class Study:
     findings: Callable
     images: str = "Set5"
     page: bool = True
+    papers: bool = True
     more: Callable = field(default=lambda preset, missing: None)
     others: Callable = field(default=lambda preset: [])
     measure: Callable | None = None

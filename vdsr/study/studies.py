@@ -305,7 +305,7 @@ STUDIES = {study.name: study for study in (
     Study("ablation_residual", "Does it help to predict only what bicubic lost?",
           configs.residual, _residual),
     Study("optimiser_trials", "Which recipe of today suits this network?",
-          configs.optimiser_trials, _no_claim, images="BSD10", page=False),
+          configs.optimiser_trials, _no_claim, images="BSD10", page=False, papers=False),
     Study("suspects", "What may have been otherwise in the paper's Table 1?", configs.suspects,
           _no_claim, page=False),
     Study("ablation_iterations", "How long was the paper's epoch?", configs.epoch, _no_claim),
@@ -322,5 +322,5 @@ STUDIES = {study.name: study for study in (
     Study("benchmark", "How good is it on Table 3's images?", configs.benchmark, _benchmark,
           more=table3.scores, others=table3.trained, measure=table3.complete),
     Study("optimisers", "What would ten years of optimisers have changed?", configs.optimisers,
-          _no_claim),
+          _no_claim, papers=False),
 )}  # fmt: skip
