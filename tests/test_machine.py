@@ -1,5 +1,7 @@
 import os
+import platform
 import subprocess
+import sys
 from collections import namedtuple
 
 import pytest
@@ -178,3 +180,29 @@ def test_instructions_are_named(monkeypatch, kind, capability, bf16, amx, named)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert machine.instructions() == named
+
+
+FAULTS = """
+import resource, sys
+import torch
+from vdsr import machine
+if "keep" in sys.argv:
+    machine.keep_memory()
+for turn in range(12):  # the first two may take what the others then have
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    some = [torch.ones(5_000_000) for _ in range(3)]
+    del some
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this needs glibc's malloc")
+def test_kept_memory_is_used_again():
+    """60 MB that are taken ten times are 146,000 pages, unless they are kept."""
+
+    def faults(*arguments):
+        command = [sys.executable, "-c", FAULTS, *arguments]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert 4 * faults("keep") < faults()

@@ -74,6 +74,7 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
     -----
     Several processes may work at once, one a GPU, say: each leaves alone what another trains.
     """
+    machine.keep_memory()
     deadline = None if hours is None else monotonic() + 3600 * hours
     if trouble := machine.commit()[1]:
         print(f"No result could be recorded: {trouble}.", file=sys.stderr)
@@ -157,6 +158,7 @@ def _on(executor, left, deadline):
 
 def _served(config, identity, until):
     """Return what `runs.serve` does, or what stopped the run: a worker would report a failure."""
+    machine.keep_memory()
     try:
         return runs.serve(config, identity, until)
     except (OutOfTime, runs.Busy) as stop:
