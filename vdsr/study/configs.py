@@ -1,4 +1,4 @@
-"""The runs of each study; nothing else in the project names a hyperparameter.
+"""The runs of each study; nothing else in the project says what a study changes.
 
 A preset says where the runs come from:
 
