@@ -92,6 +92,8 @@ def test_what_is_said_of_rounded_numbers():
     assert all(curve[d] < curve[15] for d in (16, 17))  # the dip
     exercise = (ROOT / "book" / "use.md").read_text()
     assert f"0.001: {gap(0.001, 10):.2f} dB, against {gap(0.1, 10):.2f} dB at 0.1" in exercise
+    names = (ROOT / "book" / "notation.md").read_text()
+    assert f"T91 at ×2 it is {2675 // 64} steps, for three scales {7992 // 64} |" in names
     assert gap(0.001, 10) == min(gap(rate, 10) for rate in (0.1, 0.01, 0.001))
 
 
