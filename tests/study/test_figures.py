@@ -306,6 +306,7 @@ def test_claims_show_ours_with_its_interval():
     assert [*bars.lines[0].get_xdata()] == [1.0]
     assert [*interval[:, 0]] == pytest.approx([0.8, 1.2])
     assert words(axis) == ["It is so", "1 where the other diverged, not run"]
+    assert axis.texts[-1].get_position()[1] > bars.lines[0].get_ydata()[0] + 0.1  # below the marks
     assert axis.get_xlim() == (-12, 12)
     [axis] = figures.claims([claim(Case("a", -15.0, 0.5))]).axes
     assert axis.get_xlim() == (-18, 18)

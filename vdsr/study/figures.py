@@ -828,29 +828,32 @@ def claims(findings):
         to 1 dB and logarithmic beyond.
     """
     texts = [wrap(finding.claim, 58) for finding in findings]
-    heights = [0.4 + 0.18 * len(text) for text in texts]  # inches
+    words = [_without_marks(finding) for finding in findings]
+    known = [[case for case in f.cases if isfinite(case.ours)] for f in findings]
+    # In inches; what has no mark stands below the marks, if there are any.
+    below = [0.17 if some and marks else 0 for some, marks in zip(words, known, strict=True)]
+    heights = [0.4 + 0.18 * len(text) + more for text, more in zip(texts, below, strict=True)]
     figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + sum(heights)), layout="constrained")
     top = 0.0
-    for finding, text, height in zip(findings, texts, heights, strict=True):
+    for finding, text, height, more, some, marks in zip(
+        findings, texts, heights, below, words, known, strict=True
+    ):
         axis.axhline(top, color="#99999955", lw=0.8)
         axis.text(0.01, top + 0.04, "\n".join(text), transform=axis.get_yaxis_transform(),
                   va="top", fontsize=10, linespacing=1.1)  # fmt: skip
-        upper, lower = top + height - 0.3, top + height - 0.12
+        upper, lower = top + height - more - 0.3, top + height - more - 0.12
         gaps = [case.paper for case in finding.cases if not isnan(case.paper)]
         axis.plot(gaps, [upper] * len(gaps), label="the paper" if gaps else None,
                   **PAPER | {"linestyle": "none"})  # fmt: skip
         if not gaps and finding.theirs:
             axis.text(0.01, upper, f"the paper: {finding.theirs}", fontsize=10, va="center",
                       style="italic", transform=axis.get_yaxis_transform())  # fmt: skip
-        known = [case for case in finding.cases if isfinite(case.ours)]
-        for case in known:
+        for case in marks:
             interval = 0 if isnan(case.bar) else case.bar
             axis.errorbar(case.ours, lower, xerr=interval, fmt="o", ms=4, capsize=3,
                           color=COLOURS[0], label="ours, and what chance does to it")  # fmt: skip
-        words = diverged([case.ours for case in finding.cases])
-        words += [] if finding.cases and all(c.known for c in finding.cases) else ["not run"]
         place = {"transform": axis.get_yaxis_transform(), "ha": "right", "va": "center"}
-        axis.text(0.99, lower, ", ".join(words), fontsize=10, **place)
+        axis.text(0.99, lower + more, ", ".join(some), fontsize=10, **place)
         top += height
     axis.axvline(0, color="#999999", lw=1.2)
     axis.set_xscale("symlog", linthresh=1)
@@ -862,6 +865,12 @@ def claims(findings):
     axis.minorticks_off()
     axis.spines["left"].set_visible(False)
     return _legend(figure)
+
+
+def _without_marks(finding):
+    """Return what is to be said of comparisons that have no place on an axis."""
+    missing = not (finding.cases and all(case.known for case in finding.cases))
+    return diverged([case.ours for case in finding.cases]) + ["not run"] * missing
 
 
 def gallery(rows):
