@@ -75,6 +75,8 @@ NUMBERS = [
     ("ablation_iterations", rf"$2{{,}}675/64 \approx {2675 / 64:.1f}$, so that there are"),
     ("ablation_iterations", f"21{{,}}400$ patches and {8 * 2675 // 64} full batches"),
     ("ablation_iterations", f"prints {TABLE1[0.1, 'residual', 20]:.2f} dB at 0.1 after 20 epochs"),
+    ("recipe", f"are {7992 // 64} full batches and leave {7992 % 64} patches over"),
+    ("recipe", f"80 of them are {80 * (7992 // 64):,} steps"),
     ("srcnn", f"= {81 * 64 + 64 * 32 + 25 * 32:,}".replace(",", "{,}")),
 ]  # fmt: skip
 
