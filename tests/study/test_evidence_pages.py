@@ -432,8 +432,13 @@ def race(e):
     assert new.psnr.min() > end + 0.5
     assert new[new.tflop <= old.tflop.max()].psnr.iloc[-1] > 32.39
     assert final(new).psnr.item() > 32.8
-    gained = end - old[old.step <= old.step.max() / 2].psnr.iloc[-1]
-    assert round((32.39 - end) / gained) == 6 and 900 < 2**6 * old.step.max() * 128 / 1e6 < 1100
+    half = old[old.step <= old.step.max() / 2].iloc[-1]
+    longer = old.step.max() / half.step
+    times = longer ** ((32.39 - end) / (end - half.psnr))
+    assert 2 < longer < 2.2 and 100 < times < 200 and 1.8 < times * old.step.max() * 128 / 1e9 < 2.5
+    shared = e.rows[(e.rows.scale == 3) & (e.rows.architecture == "VDSR") & (e.rows.scales != "3")]
+    assert 0 < shared.psnr.iloc[0] - end < 0.1 and shared.tflop.iloc[0] > old.tflop.max()
+    assert shared.psnr.iloc[2] > end + 1 and shared.epoch.iloc[2] == 30  # the rate has fallen once
     names = {*e.rows.architecture + e.rows.scales}
     assert names == {"SRCNN 9-1-53", "VDSR3", "VDSR2 3 4"}  # SRCNN for three scales is not run
     ends = final(e.gains).set_index(["architecture", "scales", "scale"]).gain
