@@ -62,6 +62,7 @@ def started(tmp_path_factory):
     }
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, dask.config.set(settings):
+        patch.delenv("VDSR_RUNS_DIR", raising=False)  # which would win over the setting above
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("TQDM_DISABLE", "1")  # which dask sets, too, and leaves behind
         with contextlib.redirect_stdout(said), cluster.executor(workers=2) as executor:
