@@ -106,7 +106,7 @@ def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
     assert f"from {image.shape[1]}×{image.shape[0]} pixels to {width}×{height} pixels" in said
     assert "by WebAssembly on" in said
     saved = save(tryit, tmp_path, f"photo-x{factor}.png").astype(float)
-    wanted = upscale(image, factor).astype(float)
+    wanted = upscale(image, factor, precision="float32").astype(float)
     if kind == "grey":
         assert np.ptp(saved, axis=2).max() == 0
         saved = saved[..., 0]
@@ -126,7 +126,13 @@ def test_grey_stored_as_colour_is_told_from_grey(tryit, tmp_path, name):
     grey = picture("grey")[:60]
     colour = np.dstack(3 * [grey])
     # Otherwise nothing would be told apart: the network makes another thing of either.
-    assert np.abs(upscale(grey, 2).astype(float) - upscale(colour, 2)[..., 0]).max() > 2
+    assert (
+        np.abs(
+            upscale(grey, 2, precision="float32").astype(float)
+            - upscale(colour, 2, precision="float32")[..., 0]
+        ).max()
+        > 2
+    )
     exif = Image.Exif()
     exif[270] = "x" * 3000  # a JPEG's first part, to be skipped
     options = {"exif": exif, "quality": 95} if name.endswith("jpg") else {}
@@ -134,7 +140,7 @@ def test_grey_stored_as_colour_is_told_from_grey(tryit, tmp_path, name):
     choose(tryit, tmp_path / name)
     end(tryit)
     saved = save(tryit, tmp_path, f"{name[:-4]}-x2.png").astype(float)
-    wanted = upscale(tmp_path / name, 2).astype(float)
+    wanted = upscale(tmp_path / name, 2, precision="float32").astype(float)
     wanted = np.dstack(3 * [wanted]) if wanted.ndim == 2 else wanted
     assert np.abs(saved - wanted).max() <= 1
 
@@ -153,7 +159,7 @@ def test_a_gpu_gives_the_same(launch, page, tmp_path):
     choose(browser, tmp_path / "photo.png")
     assert end(browser).endswith("by WebGPU.")
     saved = save(browser, tmp_path, "photo-x2.png").astype(float)
-    assert np.abs(saved - upscale(image, 2)).max() <= 1
+    assert np.abs(saved - upscale(image, 2, precision="float32")).max() <= 1
 
 
 RESIZE = """
@@ -265,7 +271,8 @@ def test_work_can_be_stopped_and_begun_anew(tryit, tmp_path):
     assert end(tryit).startswith("small.png: from 30×30 pixels to 60×60 pixels")
     assert (
         np.abs(
-            save(tryit, tmp_path, "small-x2.png") - upscale(PHOTO[60:90, 200:230], 2).astype(float)
+            save(tryit, tmp_path, "small-x2.png")
+            - upscale(PHOTO[60:90, 200:230], 2, precision="float32").astype(float)
         ).max()
         <= 1
     )
