@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vdsr import TrainConfig, config
 from vdsr.config import RECIPE, run_id, settings_of
+from vdsr.files import PRETRAINED, load_checkpoint
 from vdsr.model import receptive_field
 
 NAN, INF = float("nan"), float("inf")
@@ -17,7 +18,7 @@ OTHERS = {  # a legal change of each field that decides the weights
     "architecture": {"architecture": "SRCNN 9-1-5"}, "depth": {"depth": 10}, "width": {"width": 32},
     "residual": {"residual": False}, "bias": {"bias": False}, "dilation": {"dilation": 2},
     "init": {"init": "fan_in"}, "last_scale": {"last_scale": 1.0},
-    "train_set": {"train_set": "BSD10"},
+    "start": {"start": "0123456789ab"}, "train_set": {"train_set": "BSD10"},
     "scales": {"scales": (2,)}, "augment": {"augment": True},
     "shrink": {"shrink": True}, "keep": {"keep": 0.5}, "average": {"average": 0.9},
     "patch_size": {"patch_size": 33},
@@ -85,6 +86,13 @@ def test_a_new_fields_old_value_leaves_identities_alone(monkeypatch):
     assert run_id(TrainConfig(seed=6)) == without[1]
 
 
+def test_what_ships_is_named_by_its_run():
+    """Or a run would pass for another once another network ships."""
+    shipped = load_checkpoint(PRETRAINED)[1]["run"]
+    assert TrainConfig(start="pretrained") == TrainConfig(start=shipped)
+    assert TrainConfig(start="pretrained").start == shipped
+
+
 def test_equal_numbers_are_one_config():
     c = TrainConfig(last_scale=1, weight_decay=0, depth=10.0, seed=np.int64(3))
     assert [repr(x) for x in (c.last_scale, c.weight_decay, c.depth, c.seed)] == [
@@ -142,6 +150,7 @@ def test_fractions_of_whole_numbers_are_refused(field):
         ("scales", 3), ("scales", ()), ("scales", (0.5,)), ("scales", "234"), ("eval_scales", (0,)),
         ("eval_steps", (0,)), ("eval_steps", (1.5,)), ("eval_epochs", -1),
         ("overlap", 41), ("steps", 10), ("decay_epochs", None), ("width", 10_000),
+        ("start", "0123456789AB"), ("start", "runs/x"), ("start", 5), ("start", np.zeros(1000)),
         ("scales", b"x"), ("scales", {2, 3}), ("scales", {2: 3}), ("scales", np.array(2)),
         ("eval_steps", b"x"), ("eval_sets", {"Set5"}), ("init", np.array(["fan_in"] * 2)),
     ],
@@ -155,6 +164,7 @@ WORDS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
     st.binary(max_size=3), st.fractions(), st.floats(1, 9), st.integers(0, 99),
     st.sampled_from(["constant", "cosine", "sgd", "adam", "muon", "none", "norm", "T91+BSD200"]),
+    st.sampled_from(["pretrained", "0123456789ab"]),
     st.lists(st.integers(-1, 9) | st.floats() | st.text(max_size=3), max_size=3),
     st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
     st.sampled_from([{2}, {2: 3}, len, 10**400, np.zeros(1000), np.array(2), np.float32(3)]),

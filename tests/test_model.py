@@ -5,7 +5,7 @@ from scipy.io import savemat
 from torch import nn
 
 from vdsr import SRCNN, VDSR, data, from_state_dict, load_matconvnet, receptive_field
-from vdsr.model import convolutions, init_, step_operations
+from vdsr.model import convolutions, deepened, init_, step_operations
 
 
 def count(model):
@@ -232,6 +232,28 @@ def test_own_weights_come_back(bias):
     kept = again.layers[0].weight.clone()
     model.layers[0].weight.data.zero_()
     assert torch.equal(again.layers[0].weight, kept)  # a copy
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("had", "depth"), [(2, 2), (2, 5), (3, 4), (4, 4), (5, 13), (10, 20)])
+def test_added_layers_change_nothing_and_all_others_are_kept(had, depth, bias):
+    model = from_state_dict(public(had, 6, bias))
+    deep = VDSR(depth, 6, bias=bias)
+    assert deep.load_state_dict(deepened(model.state_dict(), depth))
+    x = torch.rand(2, 1, 9, 14, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(deep(x), model(x), rtol=1e-5, atol=1e-5 * model(x).abs().max().item())
+    old, new = ([c.weight for c in each.layers[::2]] for each in (model, deep))
+    identity = nn.init.dirac_(torch.empty(6, 6, 3, 3))
+    kept = [i for i, w in enumerate(new) if w.shape != identity.shape or (w != identity).any()]
+    assert all(torch.equal(new[i], w) for i, w in zip(kept, old, strict=True))
+    assert {0, depth - 1} <= {*kept}
+    gaps = np.diff(kept[1:-1])  # between hidden layers, spread evenly
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_no_layer_can_be_taken_away():
+    with pytest.raises(ValueError, match=r"^depth must be at least 5, that of the weights, got 4"):
+        deepened(VDSR(5, 6).state_dict(), 4)
 
 
 def test_a_file_of_torchs_is_read_without_unpickling_code(tmp_path):

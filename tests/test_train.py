@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from vdsr import evaluate
+from vdsr import TrainConfig, evaluate, load_pretrained
+from vdsr.config import run_id
 from vdsr.files import DamagedFile, load_checkpoint, save_checkpoint
 from vdsr.model import convolutions
-from vdsr.train import OutOfTime, Trainer, model_weights
+from vdsr.train import NotReady, OutOfTime, Trainer, model_weights
 
 SGD = {}
 ADAM = {"optimizer": "adam", "clipping": "none", "learning_rate": 1e-3, "schedule": "cosine",
@@ -138,6 +139,96 @@ def test_checkpoint_that_says_finished_after_one_step_is_not_believed(tiny, tmp_
     save_checkpoint(path, tensors, metadata | {"finished": True})
     with pytest.raises(DamagedFile, match="is damaged: step 1 does not fit its run"):
         Trainer(tiny, path, device="cpu")
+
+
+@pytest.fixture
+def ended(tiny, tmp_path):
+    """A finished run, its file where the runs that go on from it look for it."""
+    path = tmp_path / f"{run_id(tiny)}.safetensors"
+    return trained(tiny, path)
+
+
+@pytest.mark.parametrize("change", [{}, {"depth": 7}, {"optimizer": "muon", "clipping": "none"}])
+def test_training_goes_on_from_another_run(tiny, ended, tmp_path, change):
+    config = replace(tiny, start=ended.identity, **change)
+    trainer = Trainer(config, tmp_path / "next", device="cpu")
+    x = torch.rand(2, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(trainer.model(x), ended.model(x), atol=1e-6)
+    assert sum(p.numel() for p in trainer.parameters) == sum(
+        p.numel() for p in config.network().parameters()
+    )
+    assert not trainer.step
+    trainer.fit()
+    first, *_ = trainer.history
+    assert first["psnr"] > ended.history[0]["psnr"]
+    if not change:
+        again = trained(replace(tiny, start=None), tmp_path / "from nothing")
+        assert torch.equal(weights(again), weights(ended))
+        assert not torch.equal(weights(trainer), weights(ended))
+
+
+def test_the_average_of_a_run_is_what_another_goes_on_from(tiny, tmp_path):
+    config = replace(tiny, average=0.9)
+    path = tmp_path / f"{run_id(config)}.safetensors"
+    first = trained(config, path)
+    following = replace(config, start=run_id(config))
+    trainer = Trainer(following, tmp_path / "next", device="cpu")
+    assert all(map(torch.equal, trainer.parameters, first.averages))
+    assert all(map(torch.equal, trainer.averages, first.averages))
+
+
+def test_other_patches_follow_than_the_first_run_saw(tiny, ended, tmp_path):
+    following = Trainer(replace(tiny, start=ended.identity), tmp_path / "next", device="cpu")
+    for trainer in (ended, following):
+        trainer.begin(0, 0)
+    assert not torch.equal(following.order, ended.order)
+
+
+def test_a_run_that_goes_on_from_another_is_resumed_without_it(tiny, ended, tmp_path, monkeypatch):
+    config = replace(tiny, start=ended.identity)
+    whole = trained(config, tmp_path / "whole")
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config, tmp_path / "part", device="cpu").fit(progress=Kill(3))
+    (tmp_path / f"{ended.identity}.safetensors").unlink()
+    assert torch.equal(weights(trained(config, tmp_path / "part")), weights(whole))
+
+
+def test_what_ships_can_be_gone_on_from(tmp_path, folder):
+    config = TrainConfig(
+        start="pretrained", epochs=1, decay_epochs=1, train_set=folder, batch_size=1, eval_sets=()
+    )
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    shipped = load_pretrained().state_dict()
+    assert all(torch.equal(v, shipped[k]) for k, v in trainer.model.state_dict().items())
+
+
+def test_a_run_that_has_not_ended_here_is_not_gone_on_from(tiny, tmp_path, monkeypatch):
+    config = replace(tiny, start=run_id(tiny))
+    text = f"run {run_id(tiny)}, from which {run_id(config)} is to go on, has not ended in"
+    with pytest.raises(NotReady, match=text):
+        Trainer(config, tmp_path / "next", device="cpu")
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    with pytest.raises(KeyboardInterrupt):
+        path = tmp_path / f"{run_id(tiny)}.safetensors"
+        Trainer(tiny, path, device="cpu").fit(progress=Kill(3))
+    with pytest.raises(NotReady, match=text):
+        Trainer(config, tmp_path / "next", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 8}, "^width must be 4, as in run {}, from which"),
+        ({"residual": False}, "^residual must be True"), ({"bias": False}, "^bias must be True"),
+        ({"dilation": 2}, "^dilation must be 1"), ({"depth": 2}, "^depth must be at least 3"),
+        ({"architecture": "SRCNN 9-1-5"}, "^architecture must be 'VDSR'"),
+    ],
+)  # fmt: skip
+def test_another_network_is_not_gone_on_from(tiny, ended, tmp_path, change, message):
+    config = replace(tiny, start=ended.identity, **change)
+    with pytest.raises(ValueError, match=message.format(ended.identity)):
+        Trainer(config, tmp_path / "next", device="cpu")
 
 
 @pytest.mark.parametrize("settings", [{"eval_epochs": 0}, {"eval_epochs": 2}, {}])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from math import cos, pi
@@ -11,6 +12,7 @@ from typing import Literal, get_args
 
 from .checks import shown
 from .data import data_hash, dataset_name
+from .files import PRETRAINED, load_checkpoint
 from .model import SRCNN, VDSR
 
 # Raised when the training code changes its meaning, lest older runs pass for new ones.
@@ -42,6 +44,11 @@ class TrainConfig:
     Sections are those of Kim et al. 2016. Where the paper is silent, the choice is this
     study's own, and the book says how it was made.
 
+    `start` is the identity of a finished run, or ``"pretrained"`` for that of the network that
+    comes with the package: its weights are the first ones, in place of random ones, and other
+    patches are drawn than it saw. If it has fewer layers, hidden ones are added that change
+    nothing at first.
+
     The last fields say what is scored and when. They decide nothing about the weights, and are
     no part of a run's identity.
     """
@@ -55,6 +62,7 @@ class TrainConfig:
     dilation: int = _number(1, 1, 100)  # ours, to widen the field alone
     init: Literal["fan_in", "fan_out", "normal"] = "fan_out"  # §5.2 names He et al., not the fan
     last_scale: float = _number(0.1, 0, 1e6)  # ours: factor on the last layer's initial weights
+    start: str | None = field(default=None, metadata={"before": None})  # ours: run to go on from
 
     # The patches.
     train_set: str = "T91"  # Tables 1 and 2, Figures 3 and 4; "T91+BSD200" in Table 3
@@ -224,6 +232,8 @@ def _checked(each, value):
         if not isinstance(value, str) or value not in kinds:
             raise ValueError(f"{each.name} must be one of {kinds}, got {shown(value)}")
         return value
+    if each.name == "start":
+        return _start(value)
     if each.type is bool:
         if type(value) is not bool:
             raise ValueError(f"{each.name} must be True or False, got {shown(value)}")
@@ -272,6 +282,18 @@ def _image_set(name, value):
             f"of your own go into a folder first, as PNG files, say"
         )
     return dataset_name(value)
+
+
+def _start(value):
+    """Return a run's identity; what ships is named by its own, which a later one will not have."""
+    if isinstance(value, str) and value == "pretrained":
+        return load_checkpoint(PRETRAINED)[1]["run"]
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{12}", value):
+        raise ValueError(
+            f"start must be None, 'pretrained' or the identity of a run, as its id says, "
+            f"got {shown(value)}"
+        )
+    return value
 
 
 def _empty(each):

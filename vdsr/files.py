@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
+
 
 class DamagedFile(ValueError):
     """A file is not what was written."""

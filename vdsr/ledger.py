@@ -64,7 +64,8 @@ OTHERS = {
 }  # fmt: skip
 # What may be empty: settings that are None, and what was not measured.
 MAY_BE_EMPTY = {
-    "epochs", "steps", "decay_epochs", "others", "diverged", "train_loss", "clipped", "psnr", "ssim"
+    "start", "epochs", "steps", "decay_epochs", "others", "diverged", "train_loss", "clipped",
+    "psnr", "ssim",
 }  # fmt: skip
 REMEDY = "Restore the file (git checkout -- results), or mend that line"
 

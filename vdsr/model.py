@@ -137,6 +137,45 @@ def init_(model, *, mode="fan_out", last_scale=1.0, generator=None):
         convolutions(model)[-1].weight.mul_(last_scale)
 
 
+def deepened(tensors, depth):
+    """Return a VDSR's state dict with hidden layers added that leave its function as it is.
+
+    They are identities, spread evenly among the others: what a ReLU has let through, they and
+    the ReLU after them pass on unchanged (Chen et al. 2016, "Net2Net").
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+    depth : int
+        Of the deeper network.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    ValueError
+        If the network is deeper already.
+    """
+    kinds = sorted({name.rpartition(".")[2] for name in tensors})
+    had, first = len(tensors) // len(kinds), tensors["layers.0.weight"]
+    if had > depth:
+        raise ValueError(f"depth must be at least {had}, that of the weights, got {depth}")
+    hidden = 1 + np.linspace(0, depth - 3, had - 2).round().astype(int)
+    places = {int(place): i for i, place in enumerate([0, *hidden, depth - 1])}
+    identity = {
+        "weight": nn.init.dirac_(first.new_empty(len(first), len(first), 3, 3)),
+        "bias": first.new_zeros(len(first)),
+    }
+    return {
+        f"layers.{2 * i}.{kind}": tensors[f"layers.{2 * places[i]}.{kind}"]
+        if i in places else identity[kind]
+        for i in range(depth)
+        for kind in kinds
+    }  # fmt: skip
+
+
 def receptive_field(model_or_depth, dilation=1):
     """Return the side in pixels of the input region that one output pixel sees.
 

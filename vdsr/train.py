@@ -14,9 +14,9 @@ from . import winograd
 from .config import RECIPE, run_id, settings_of
 from .data import data_hash, load_images
 from .evaluate import ieee_float32, prepare, score
-from .files import DamagedFile, load_checkpoint, save_checkpoint
+from .files import PRETRAINED, DamagedFile, load_checkpoint, save_checkpoint
 from .machine import OtherLoad, bf16_is_fast, one_thread
-from .model import init_, step_operations
+from .model import deepened, init_, step_operations
 from .optim import clip_, make_optimizers, set_rates
 from .patches import Patches
 
@@ -33,8 +33,12 @@ class OutOfTime(Exception):
     """A run was stopped by its deadline; its checkpoint is kept and it can go on later."""
 
 
+class NotReady(RuntimeError):
+    """The run that another goes on from has not ended on this machine."""
+
+
 def untrained(config):
-    """Return the network that a run starts from, on the CPU."""
+    """Return a network as it is drawn at random, on the CPU."""
     model = config.network()
     generator = torch.Generator().manual_seed(config.seed)
     init_(model, mode=config.init, last_scale=config.last_scale, generator=generator)
@@ -57,7 +61,11 @@ class Trainer:
     Raises
     ------
     ValueError
-        If an epoch has no full batch, or the config is of an older recipe.
+        If an epoch has no full batch, the config is of an older recipe, or it goes on from a run
+        of another network.
+    NotReady
+        If the run that this one goes on from has not ended here: its file stands beside the
+        checkpoint, or it is the network that comes with the package.
     vdsr.files.DamagedFile
         If the checkpoint is damaged, or another run's.
     """
@@ -94,6 +102,8 @@ class Trainer:
         self.eval_steps = config.eval_steps_in(self.steps_per_epoch)
 
         self.model = untrained(config)
+        if config.start and not self.checkpoint.exists():
+            self.model.load_state_dict(_first_weights(config, self.checkpoint.parent))
         with torch.no_grad():  # SRCNN trains without padding, and gives less than it gets
             shape = 1, 1, config.patch_size, config.patch_size
             self.out_pixels = self.model(torch.zeros(shape)).numel()
@@ -252,7 +262,9 @@ class Trainer:
     def begin(self, epoch, place):
         """Enter an epoch: its learning rate, its order, and how many of its steps are done."""
         self._schedule(epoch * self.steps_per_epoch + place)
-        order = self.patches.epoch_order(self.config.seed, epoch)
+        # A run that goes on from another draws other patches, even if their seeds are the same.
+        seed = self.config.seed ^ int(self.config.start or "0", 16)
+        order = self.patches.epoch_order(seed, epoch)
         self.order.copy_(order[: self.order.numel()].view(self.order.shape))
         self.cursor.fill_(place)
 
@@ -444,6 +456,29 @@ def load_state(path, identity):
         if not (isinstance(row, dict) and {"step", "epoch", "dataset", "scale"} <= row.keys()):
             raise DamagedFile(f"{path} is damaged: its history has a row {row!r:.60}")
     return tensors, metadata
+
+
+def _first_weights(config, folder):
+    """Return the state dict that a run goes on from, made as deep as its network."""
+    try:
+        tensors, metadata = load_state(folder / f"{config.start}.safetensors", config.start)
+        tensors, ended = model_weights(tensors), metadata["finished"]
+    except FileNotFoundError:
+        tensors, metadata = load_checkpoint(PRETRAINED)
+        ended = metadata.get("run") == config.start
+    if not ended:
+        raise NotReady(
+            f"run {config.start}, from which {run_id(config)} is to go on, has not ended in "
+            f"{folder}: train it first, with refresh=True if it is recorded"
+        )
+    of = metadata["config"]
+    for name in ("architecture", "width", "residual", "bias", "dilation"):
+        if of.get(name) != getattr(config, name):
+            raise ValueError(
+                f"{name} must be {of.get(name)!r}, as in run {config.start}, from which training "
+                f"is to go on; got {getattr(config, name)!r}"
+            )
+    return deepened(tensors, config.depth) if config.architecture == "VDSR" else tensors
 
 
 def model_weights(tensors):

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 import scipy  # and skimage: their parts are loaded when they are first used
@@ -16,12 +15,11 @@ from tqdm import tqdm
 
 from . import arrays, networks, pictures
 from .checks import shown
-from .files import load_checkpoint
+from .files import PRETRAINED, load_checkpoint
 from .imresize import axis_weights
 from .model import VDSR
 from .writing import Writer
 
-PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
 # At this scale the network that comes with the package and interpolation are level on Set5.
 LOWEST = 1.65
 # Less opacity than this is none in 8 bits.

@@ -165,8 +165,21 @@ def test_what_another_process_trains_is_left_alone(studies, elsewhere, tiny, cap
     with FileLock(path):
         assert queue.run(["one", "two"], "smoke") == 1
     assert [c.depth for c in elsewhere] == [2]
-    assert "left to other processes: 1" in capsys.readouterr().out
+    assert "left for now: 1" in capsys.readouterr().out
     assert queue.run(["one", "two"], "smoke") == 0
+
+
+def test_a_run_waits_for_the_one_that_it_goes_on_from(studies, elsewhere, tiny, capsys):
+    following = replace(tiny, start=run_id(tiny))
+    studies("one", following, replace(tiny, depth=2))
+    assert queue.run(["one"], "smoke") == 1
+    assert [c.depth for c in elsewhere] == [2]
+    printed = capsys.readouterr().out
+    assert f"run {run_id(tiny)}, from which {run_id(following)} is to go on" in printed
+    assert "left for now: 1; the same command looks for them again" in printed
+    studies("one", tiny, following)
+    assert queue.run(["one"], "smoke") == 0
+    assert ledger.read()[0].start.tolist() == ["", "", run_id(tiny)]
 
 
 def test_what_another_process_recorded_meanwhile_is_not_trained(
@@ -414,7 +427,7 @@ def test_what_another_process_trains_is_left_alone_elsewhere(
     executor = Elsewhere(monkeypatch, tmp_path / "far")
     with FileLock(tmp_path / "far" / f"{run_id(tiny)}.lock"):
         assert queue.run(["one"], "smoke", executor=executor) == 1
-    assert "left to other processes: 1" in capsys.readouterr().out
+    assert "left for now: 1" in capsys.readouterr().out
     assert [c.depth for c in elsewhere] == [2]
 
 

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from vdsr import ledger, machine
+from vdsr.config import run_id
 from vdsr.study import configs, records
+from vdsr.study.cost import work
 
 
 @pytest.mark.parametrize("study", [configs.optimiser_trials, configs.optimisers])
@@ -33,6 +35,22 @@ def test_a_name_says_what_is_changed():
     start = configs.optimisers("paper")[0]
     names = records.names([start, *(replace(start, **change) for change in changes.values())])
     assert names == ["Muon", *(f"Muon, {name}" for name in changes)]
+
+
+def test_a_name_says_what_training_went_on_from():
+    assert records.names(configs.optimiser_trials("paper"))[-4:] == [
+        "Muon, first half, 20 layers", "Muon, first half, 10 layers", "Muon, in two halves",
+        "Muon, grown from 10 layers",
+    ]  # fmt: skip
+
+
+def test_all_short_trainings_are_of_equal_work():
+    """What a training goes on from counts as its first half."""
+    works = {run_id(config): work(config) for config in configs.optimiser_trials("paper")}
+    halves = {config.start: config for config in configs.optimiser_trials("paper") if config.start}
+    for identity, config in halves.items():
+        works[run_id(config)] += works.pop(identity)
+    assert min(works.values()) > 0.998 * max(works.values())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 
 from ..checks import shown
-from ..config import TrainConfig
+from ..config import TrainConfig, run_id
 
 PRESETS = {
     "smoke": TrainConfig(
@@ -267,8 +267,29 @@ def optimiser_trials(preset):
 
     The first is where the search starts: Muon and the absolute error. Each of the others changes
     one thing, but for the paper's update and Adam's, which come with settings of their own, and
-    larger batches, which come with higher rates.
+    larger batches, which come with higher rates. The last two go on from the two before them,
+    which take half of the work at a rate that is not lowered: one with all layers, one with ten.
     """
+    preset, start, adam, sgd = _recipes(preset)
+    steps, averaged = start.steps, {"average": 0.98}
+    changes = [
+        {"learning_rate": 0.0025}, {"learning_rate": 0.01}, {"momentum": 0.9}, {"momentum": 0.98},
+        {"batch_size": 32, "steps": steps // 2, "learning_rate": 0.007},
+        {"batch_size": 64, "steps": steps // 4, "learning_rate": 0.01},
+        {"error": "squared"}, {"error": "charbonnier"},
+        averaged, {"schedule": "constant", **averaged},
+        {"keep": 0.5}, {"keep": 0.25}, {"shrink": True}, {"augment": not start.augment},
+        {"adam_rate": 3e-4}, {"adam_rate": 3e-3}, {"last_scale": 0.0},
+    ]  # fmt: skip
+    half = replace(start, steps=steps // 2, schedule="constant", **averaged)
+    # So many steps of ten layers are as much work as half of those of twenty.
+    stages = [half, *([replace(half, depth=10, steps=674)] if preset == "paper" else [])]
+    later = [replace(start, steps=steps // 2, start=run_id(stage)) for stage in stages]
+    return [start, adam, sgd, *(replace(start, **change) for change in changes), *stages, *later]
+
+
+def _recipes(preset):
+    """Return the preset's name, and short trainings by Muon, Adam and the paper's update."""
     preset, base = preset_config(preset)
     steps = 600 if preset == "paper" else 8
     if preset == "paper":
@@ -279,17 +300,7 @@ def optimiser_trials(preset):
                     error="absolute")  # fmt: skip
     adam = replace(start, optimizer="adam", learning_rate=5e-4, momentum=0.9)
     sgd = replace(base, schedule="cosine", decay_epochs=None, weight_decay=1e-4)
-    averaged = {"average": 0.98}
-    changes = [
-        {"learning_rate": 0.0025}, {"learning_rate": 0.01}, {"momentum": 0.9}, {"momentum": 0.98},
-        {"batch_size": 32, "steps": steps // 2, "learning_rate": 0.007},
-        {"batch_size": 64, "steps": steps // 4, "learning_rate": 0.01},
-        {"error": "squared"}, {"error": "charbonnier"},
-        averaged, {"schedule": "constant", **averaged},
-        {"keep": 0.5}, {"keep": 0.25}, {"shrink": True}, {"augment": not start.augment},
-        {"adam_rate": 3e-4}, {"adam_rate": 3e-3}, {"last_scale": 0.0},
-    ]  # fmt: skip
-    return [start, adam, sgd, *(replace(start, **change) for change in changes)]
+    return preset, start, adam, sgd
 
 
 def optimisers(preset):
@@ -300,7 +311,7 @@ def optimisers(preset):
     errors the best. Adam, at a rate that is higher as the batch is larger, and the paper's
     update, its rate annealed, show what ten years of optimisers changed.
     """
-    start, adam, sgd, *_ = optimiser_trials(preset)
+    preset, start, adam, sgd = _recipes(preset)
     total = 2400 if preset == "paper" else 8
     places = tuple(sorted({round(total / 2**k) for k in range(7)} - {0}))
     long = {"batch_size": 64 if preset == "paper" else 16, "steps": total, "eval_steps": places}

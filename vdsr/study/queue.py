@@ -9,7 +9,7 @@ from time import monotonic, time
 
 from .. import ledger, machine, runs
 from ..config import run_id
-from ..train import OutOfTime
+from ..train import NotReady, OutOfTime
 from .cost import amount, forecast, missing, work
 from .studies import STUDIES
 
@@ -96,7 +96,7 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
             if executor is None:
                 break
             continue
-        except runs.Busy as stop:
+        except (runs.Busy, NotReady) as stop:
             print(stop, flush=True)
             busy += 1
             continue
@@ -116,7 +116,7 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
             flush=True,
         )
     if busy:
-        print(f"left to other processes: {busy}; the same command looks for them again")
+        print(f"left for now: {busy}; the same command looks for them again")
     if left:
         return 1
     for name in names:
@@ -161,7 +161,7 @@ def _served(config, identity, until):
     machine.keep_memory()
     try:
         return runs.serve(config, identity, until)
-    except (OutOfTime, runs.Busy) as stop:
+    except (OutOfTime, runs.Busy, NotReady) as stop:
         return stop
 
 

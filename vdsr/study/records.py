@@ -5,6 +5,7 @@ import subprocess
 import pandas as pd
 
 from .. import ledger, machine
+from ..config import run_id
 
 # PSNR in dB on Set5 at ×2: SRCNN as the paper prints it, two steps on the way, and VDSR.
 TARGETS = 36.66, 37.00, 37.27, 37.53
@@ -40,12 +41,20 @@ def names(configs):
     list of str
     """
     start, found = configs[0], []
+    depths = {run_id(config): config.depth for config in configs}
+    continued = {config.start for config in configs}
     for config in configs:
         changed = [field for field in _CHANGES if getattr(config, field) != getattr(start, field)]
         if "batch_size" in changed:  # to which the rate belongs, and is no change of its own
             changed.remove("learning_rate")
-        other = config.optimizer != start.optimizer
-        parts = [] if other else [_CHANGES[field](getattr(config, field)) for field in changed]
+        parts = [_CHANGES[field](getattr(config, field)) for field in changed]
+        if config.optimizer != start.optimizer:
+            parts = []
+        if run_id(config) in continued:
+            parts = [f"first half, {config.depth} layers"]
+        elif config.start:
+            grown = depths[config.start] < config.depth
+            parts += [f"grown from {depths[config.start]} layers" if grown else "in two halves"]
         found.append(", ".join([_OPTIMISERS[config.optimizer], *parts]))
     return found
 
