@@ -247,6 +247,19 @@ def test_runs_without_scores_are_not_recorded(tables):
         ledger.record(replace(run, history=run.history[:0]), "paper")
 
 
+def test_a_run_is_recorded_after_the_one_that_it_went_on_from(tables):
+    start, before = run_id(made(9).config), texts(tables)
+    with pytest.raises(ValueError, match=f"before the one that it went on from, {start}: record"):
+        ledger.record(made(0, start=start), "paper")
+    assert texts(tables) == before
+    ledger.record(made(9), "paper")
+    ledger.record(made(0, start=start), "paper")
+    assert ledger.read()[0].start.tolist() == [*[""] * 4, start]
+    text = tables["runs"].read_text().replace(f",{start},", ",0123456789ab,")
+    tables["runs"].write_text(text)
+    refused(tables, "runs", 6, "run 0123456789ab, from which it went on, is not there")
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 

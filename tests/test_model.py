@@ -251,11 +251,6 @@ def test_added_layers_change_nothing_and_all_others_are_kept(had, depth, bias):
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
-def test_no_layer_can_be_taken_away():
-    with pytest.raises(ValueError, match=r"^depth must be at least 5, that of the weights, got 4"):
-        deepened(VDSR(5, 6).state_dict(), 4)
-
-
 def test_a_file_of_torchs_is_read_without_unpickling_code(tmp_path):
     torch.save(public(4, 3, bias=False), tmp_path / "net.pth")
     tensors = torch.load(tmp_path / "net.pth", weights_only=True)

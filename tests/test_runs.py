@@ -13,7 +13,7 @@ import vdsr
 from vdsr import ledger, machine, runs
 from vdsr.config import run_id
 from vdsr.files import load_checkpoint, save_checkpoint
-from vdsr.train import OutOfTime, Trainer
+from vdsr.train import NotReady, OutOfTime, Trainer
 
 
 def weights(run):
@@ -412,6 +412,25 @@ def test_unfinished_refresh_of_a_recorded_run_has_no_model(elsewhere, tiny):
         vdsr.train(tiny, refresh=True, deadline=0)
     with pytest.raises(FileNotFoundError, match="not on this machine"):
         _ = vdsr.train(tiny).model
+
+
+def test_a_run_is_kept_if_what_it_goes_on_from_is_gone(elsewhere, tiny, tmp_path):
+    following = replace(tiny, start=vdsr.train(tiny).id)
+    expected = weights(vdsr.train(following))
+    (tmp_path / "runs" / f"{following.start}.safetensors").unlink()
+    with pytest.raises(NotReady, match=f"run {following.start}, from which"):
+        vdsr.train(following, refresh=True)
+    assert torch.equal(weights(vdsr.train(following)), expected)
+
+
+def test_trouble_of_what_a_run_goes_on_from_is_its_own(elsewhere, tiny, monkeypatch):
+    with monkeypatch.context() as there:
+        there.setattr(machine, "commit", lambda: ("abc", "not committed"))
+        following = replace(tiny, start=vdsr.train(tiny).id)
+    run = vdsr.train(following)
+    assert run.record["trouble"] == "not committed"
+    vdsr.train(tiny, refresh=True)
+    assert not vdsr.train(following, refresh=True).record["trouble"]
 
 
 def test_trouble_of_what_was_begun_is_remembered(elsewhere, tiny, wild, monkeypatch):

@@ -179,9 +179,11 @@ def test_the_average_of_a_run_is_what_another_goes_on_from(tiny, tmp_path):
 
 def test_other_patches_follow_than_the_first_run_saw(tiny, ended, tmp_path):
     following = Trainer(replace(tiny, start=ended.identity), tmp_path / "next", device="cpu")
-    for trainer in (ended, following):
+    again = replace(tiny, start=ended.identity, seed=1)
+    orders = [ended, following, Trainer(again, tmp_path / "again", device="cpu")]
+    for trainer in orders:
         trainer.begin(0, 0)
-    assert not torch.equal(following.order, ended.order)
+    assert len({tuple(trainer.order.flatten().tolist()) for trainer in orders}) == 3
 
 
 def test_a_run_that_goes_on_from_another_is_resumed_without_it(tiny, ended, tmp_path, monkeypatch):
@@ -203,17 +205,58 @@ def test_what_ships_can_be_gone_on_from(tmp_path, folder):
     assert all(torch.equal(v, shipped[k]) for k, v in trainer.model.state_dict().items())
 
 
+def test_what_ships_is_taken_from_the_package(tiny, tmp_path, folder):
+    """Whatever another machine, or another arithmetic, made of the same run."""
+    config = TrainConfig(
+        start="pretrained", depth=22, epochs=1, decay_epochs=1, train_set=folder, batch_size=1,
+        eval_sets=(),
+    )  # fmt: skip
+    (tmp_path / f"{config.start}.safetensors").write_bytes(b"of another machine")
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    x = torch.rand(2, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(trainer.model(x), load_pretrained()(x), atol=1e-5)
+
+
+def test_srcnn_goes_on_from_srcnn(tiny, tmp_path):
+    config = replace(tiny, **SRCNN)
+    ended = trained(config, tmp_path / f"{run_id(config)}.safetensors")
+    following = replace(config, start=ended.identity, width=9)  # which means nothing to it
+    trainer = Trainer(following, tmp_path / "next", device="cpu")
+    assert torch.equal(weights(trainer), weights(ended))
+
+
 def test_a_run_that_has_not_ended_here_is_not_gone_on_from(tiny, tmp_path, monkeypatch):
     config = replace(tiny, start=run_id(tiny))
-    text = f"run {run_id(tiny)}, from which {run_id(config)} is to go on, has not ended in"
-    with pytest.raises(NotReady, match=text):
+    path = tmp_path / f"{run_id(tiny)}.safetensors"
+    what = f"^run {run_id(tiny)}, from which {run_id(config)} is to go on, "
+    with pytest.raises(NotReady, match=f"{what}has not ended in {tmp_path}: train it first"):
         Trainer(config, tmp_path / "next", device="cpu")
     monkeypatch.setattr(Trainer, "save_seconds", 0)
     with pytest.raises(KeyboardInterrupt):
-        path = tmp_path / f"{run_id(tiny)}.safetensors"
         Trainer(tiny, path, device="cpu").fit(progress=Kill(3))
-    with pytest.raises(NotReady, match=text):
+    with pytest.raises(NotReady, match=f"{what}has not ended"):
         Trainer(config, tmp_path / "next", device="cpu")
+    path.with_suffix(".diverged").touch()
+    with pytest.raises(NotReady, match=f"{what}diverged; give another start"):
+        Trainer(config, tmp_path / "next", device="cpu")
+
+
+@pytest.mark.parametrize("fault", ["damaged", "another run's", "lacking", "not finite"])
+def test_a_start_that_cannot_be_used_is_named(tiny, ended, tmp_path, fault):
+    path = tmp_path / f"{ended.identity}.safetensors"
+    tensors, metadata = load_checkpoint(path)
+    if fault == "damaged":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif fault == "another run's":
+        trained(replace(tiny, seed=1), tmp_path / "other").checkpoint.replace(path)
+    elif fault == "lacking":
+        save_checkpoint(path, {k: v for k, v in tensors.items() if "2.bias" not in k}, metadata)
+    else:
+        save_checkpoint(path, {k: v * torch.nan for k, v in tensors.items()}, metadata)
+    text = rf"^run {ended.identity}, from which .* (cannot be read|is damaged): .* train .* again"
+    with pytest.raises(NotReady, match=text):
+        Trainer(replace(tiny, start=ended.identity), tmp_path / "next", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +264,8 @@ def test_a_run_that_has_not_ended_here_is_not_gone_on_from(tiny, tmp_path, monke
     [
         ({"width": 8}, "^width must be 4, as in run {}, from which"),
         ({"residual": False}, "^residual must be True"), ({"bias": False}, "^bias must be True"),
-        ({"dilation": 2}, "^dilation must be 1"), ({"depth": 2}, "^depth must be at least 3"),
+        ({"dilation": 2}, "^dilation must be 1"),
+        ({"depth": 2}, "^depth must be at least 3, as in run {}, from which"),
         ({"architecture": "SRCNN 9-1-5"}, "^architecture must be 'VDSR'"),
     ],
 )  # fmt: skip

@@ -104,7 +104,8 @@ def record(run, preset):
     Raises
     ------
     ValueError
-        If the run was made by code that is not committed, or has no scores.
+        If the run was made by code that is not committed, has no scores, or went on from a run
+        that is not recorded.
     DamagedLedger
         If the ledger is not whole. It is then left as it is.
     """
@@ -115,6 +116,11 @@ def record(run, preset):
         )
     if run.history.empty:
         raise ValueError(f"run {run.id} has no scores to be recorded; give it eval_sets")
+    if run.config.start not in {None, *read()[0].run}:
+        raise ValueError(
+            f"run {run.id} cannot be recorded before the one that it went on from, "
+            f"{run.config.start}: record that first"
+        )
     settings = {f.name: cell(getattr(run.config, f.name)) for f in SETTINGS}
     row = {"run": run.id, "preset": preset, **settings, **run.record, "scores": len(run.history)}
     tables = {"runs": pd.DataFrame([row]), "scores": run.history}
@@ -230,6 +236,9 @@ def _parsed(runs_text, scores_text):
     runs, scores = _table("runs", runs_text), _table("scores", scores_text)
     if (doubled := runs.run[runs.run.duplicated()]).size:
         _refuse("runs", doubled.index[0], f"a second row of run {doubled.iloc[0]}")
+    if (lost := runs[~runs.start.isin([*runs.run, ""])]).size:
+        _refuse("runs", lost.index[0], f"run {lost.start.iloc[0]}, from which it went on, is not "
+                f"there")  # fmt: skip
     key = ["run", "step", "dataset", "scale"]
     if (doubled := scores[scores.duplicated(key)]).size:
         _refuse("scores", doubled.index[0],

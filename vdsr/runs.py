@@ -21,7 +21,7 @@ from . import ledger, machine
 from .checks import shown
 from .config import TrainConfig, run_id
 from .files import DamagedFile, replacing, save_checkpoint
-from .train import OutOfTime, Trainer, load_state, model_weights
+from .train import OutOfTime, Trainer, first_weights, load_state, model_weights
 
 HISTORY = [*ledger.COLUMNS["scores"]]
 # A step uses all of a process's threads or its GPU, and settings of torch that all threads share.
@@ -100,6 +100,8 @@ def train(config, *, refresh=False, deadline=None):
         When the loss stops being finite.
     Busy
         When another process is training the run.
+    vdsr.train.NotReady
+        When the run that it goes on from has not ended on this machine.
     """
     run = attempt(config, refresh=refresh, deadline=deadline)
     if run.diverged:
@@ -121,7 +123,7 @@ def attempt(config, *, refresh=False, deadline=None):
     return _as_run(config, _end(config, refresh, deadline))
 
 
-def serve(config, identity, until=None):
+def serve(config, identity, until=None, start=None):
     """Train a run for another process, which need not share this one's folders and ledger.
 
     Parameters
@@ -131,6 +133,8 @@ def serve(config, identity, until=None):
         The run's identity where it was asked for.
     until : float, optional
         Value of `time.time` at which to save the state and stop.
+    start : bytes, optional
+        The file of the run that it goes on from, to be kept here if there is none.
 
     Returns
     -------
@@ -143,7 +147,7 @@ def serve(config, identity, until=None):
     ------
     ValueError
         If the run is another one here, or its code cannot be named.
-    OutOfTime, Busy
+    OutOfTime, Busy, vdsr.train.NotReady
         As `train` does.
     """
     with _training:
@@ -158,6 +162,9 @@ def serve(config, identity, until=None):
         if left is not None and left < 0:
             raise OutOfTime("was not begun in time")
         deadline = None if left is None else monotonic() + left
+        if start is not None and not checkpoint(config.start).exists():
+            with replacing(checkpoint(config.start)) as part:
+                part.write_bytes(start)
         state = _end(config, in_trouble(config), deadline)
         path = checkpoint(identity)
         path = path.with_suffix(".diverged") if "diverged" in state else path
@@ -214,6 +221,8 @@ def _end(config, refresh, deadline):
     with lock:
         ended = path.with_suffix(".diverged")  # beside the last good checkpoint
         if refresh:
+            if config.start:  # what is there is not given up for a run that cannot begin
+                first_weights(config, path.parent)
             path.unlink(missing_ok=True)
             ended.unlink(missing_ok=True)
         return _load(ended)[1] or _go_on(config, path, ended, deadline)
@@ -271,8 +280,9 @@ def train_all(configs, *, refresh=False, missing="train"):
     -------
     pandas.DataFrame
         The rows of `Run.history`, with the run's settings as further columns, and the seconds
-        and the work in TFLOP of training up to each row, in proportion to the whole. Without
-        rows if there is none. The scores of a run that diverged are not a number from there on.
+        and the work in TFLOP of training up to each row, in proportion to the whole, what the run
+        went on from not counted. Without rows if there is none. The scores of a run that diverged
+        are not a number from there on.
 
     Raises
     ------

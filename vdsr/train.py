@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import winograd
-from .config import RECIPE, run_id, settings_of
+from .config import RECIPE, TrainConfig, run_id, settings_of
 from .data import data_hash, load_images
 from .evaluate import ieee_float32, prepare, score
 from .files import PRETRAINED, DamagedFile, load_checkpoint, save_checkpoint
@@ -64,8 +64,8 @@ class Trainer:
         If an epoch has no full batch, the config is of an older recipe, or it goes on from a run
         of another network.
     NotReady
-        If the run that this one goes on from has not ended here: its file stands beside the
-        checkpoint, or it is the network that comes with the package.
+        If the run that this one goes on from has not ended well beside the checkpoint, and is
+        not the one that comes with the package.
     vdsr.files.DamagedFile
         If the checkpoint is damaged, or another run's.
     """
@@ -82,7 +82,6 @@ class Trainer:
         self.config, self.checkpoint = config, Path(checkpoint)
         self.identity = run_id(config)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.record = {}  # where the run comes from; kept with the state, for the ledger
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and bf16_is_fast(self.device)
         )
@@ -102,8 +101,11 @@ class Trainer:
         self.eval_steps = config.eval_steps_in(self.steps_per_epoch)
 
         self.model = untrained(config)
+        self.record = {}  # where the run comes from; kept with the state, for the ledger
         if config.start and not self.checkpoint.exists():
-            self.model.load_state_dict(_first_weights(config, self.checkpoint.parent))
+            tensors, record = first_weights(config, self.checkpoint.parent)
+            self.model.load_state_dict(tensors)
+            self.record["trouble"] = record.get("trouble", "")
         with torch.no_grad():  # SRCNN trains without padding, and gives less than it gets
             shape = 1, 1, config.patch_size, config.patch_size
             self.out_pixels = self.model(torch.zeros(shape)).numel()
@@ -407,12 +409,7 @@ class Trainer:
         wanted = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if not self.finished:
             wanted |= self._buffers() | {"measures": self.measures}
-        faults = sorted(wanted.keys() ^ tensors.keys()) or [
-            name
-            for name, tensor in sorted(tensors.items())
-            if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype)
-            or not tensor.isfinite().all()
-        ]
+        faults = _misfits(tensors, wanted)
         if not 0 <= self.step <= self.total_steps or metadata["finished"] != self.finished:
             faults = [f"step {self.step}", *faults]
         if faults:
@@ -448,7 +445,7 @@ def load_state(path, identity):
             f"{path} is the checkpoint of run {metadata.get('run')}, not of {identity}"
         )
     forms = {"step": int, "seconds": (int, float), "tflop": (int, float), "history": list,
-             "finished": bool, "record": dict}  # fmt: skip
+             "finished": bool, "record": dict, "config": dict}  # fmt: skip
     for name, form in forms.items():
         if not isinstance(metadata.get(name), form):
             raise DamagedFile(f"{path} is damaged: its {name} is {metadata.get(name)!r:.60}")
@@ -458,27 +455,84 @@ def load_state(path, identity):
     return tensors, metadata
 
 
-def _first_weights(config, folder):
-    """Return the state dict that a run goes on from, made as deep as its network."""
-    try:
-        tensors, metadata = load_state(folder / f"{config.start}.safetensors", config.start)
-        tensors, ended = model_weights(tensors), metadata["finished"]
-    except FileNotFoundError:
-        tensors, metadata = load_checkpoint(PRETRAINED)
-        ended = metadata.get("run") == config.start
-    if not ended:
-        raise NotReady(
-            f"run {config.start}, from which {run_id(config)} is to go on, has not ended in "
-            f"{folder}: train it first, with refresh=True if it is recorded"
-        )
+def first_weights(config, folder):
+    """Return the state dict that a run goes on from, and the record of where that comes from.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        With a `start`.
+    folder : pathlib.Path
+        Of checkpoints.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        As deep as the config's network.
+    record : dict
+
+    Raises
+    ------
+    NotReady
+        If the other run has not ended there, or diverged, or its file is damaged.
+    ValueError
+        If its network is of another kind, or deeper.
+    """
+    start = config.start
+    tensors, metadata = load_checkpoint(PRETRAINED)
+    if metadata.get("run") != start:
+        tensors, metadata = _ended(config, folder / f"{start}.safetensors")
     of = metadata["config"]
-    for name in ("architecture", "width", "residual", "bias", "dilation"):
-        if of.get(name) != getattr(config, name):
+    kind = ("width", "residual", "bias", "dilation") if config.architecture == "VDSR" else ()
+    for name in ("architecture", *kind):
+        if of[name] != getattr(config, name):
             raise ValueError(
-                f"{name} must be {of.get(name)!r}, as in run {config.start}, from which training "
-                f"is to go on; got {getattr(config, name)!r}"
+                f"{name} must be {of[name]!r}, as in run {start}, from which training is to go "
+                f"on; got {getattr(config, name)!r}"
             )
-    return deepened(tensors, config.depth) if config.architecture == "VDSR" else tensors
+    if kind and config.depth < of["depth"]:
+        raise ValueError(
+            f"depth must be at least {of['depth']}, as in run {start}, from which training is to "
+            f"go on; got {config.depth}"
+        )
+    fitting = TrainConfig(**{name: of[name] for name in ("architecture", "depth", *kind)}).network()
+    if faults := _misfits(tensors, fitting.state_dict()):
+        raise NotReady(
+            f"run {start}, from which training is to go on, is damaged: {faults[0]} does not fit "
+            f"it; train it again with refresh=True"
+        )
+    return deepened(tensors, config.depth) if kind else tensors, metadata["record"]
+
+
+def _ended(config, path):
+    """Return weights and metadata of the finished run that a config's run is to go on from."""
+    what = f"run {config.start}, from which {run_id(config)} is to go on,"
+    try:
+        tensors, metadata = load_state(path, config.start)
+    except FileNotFoundError:
+        tensors, metadata = {}, {"finished": False}
+    except DamagedFile as error:
+        raise NotReady(
+            f"{what} cannot be read: {error}; remove that file, and train the run again"
+        ) from error
+    if metadata["finished"]:
+        return model_weights(tensors), metadata
+    if path.with_suffix(".diverged").exists():
+        raise NotReady(f"{what} diverged; give another start")
+    raise NotReady(
+        f"{what} has not ended in {path.parent}: train it first, with refresh=True if it is "
+        f"recorded"
+    )
+
+
+def _misfits(tensors, wanted):
+    """Return the names of tensors that are missing, too many, of another form, or not finite."""
+    return sorted(wanted.keys() ^ tensors.keys()) or [
+        name
+        for name, tensor in sorted(tensors.items())
+        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype)
+        or not tensor.isfinite().all()
+    ]
 
 
 def model_weights(tensors):

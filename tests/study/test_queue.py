@@ -7,6 +7,7 @@ from time import monotonic
 
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
 import vdsr
@@ -165,7 +166,7 @@ def test_what_another_process_trains_is_left_alone(studies, elsewhere, tiny, cap
     with FileLock(path):
         assert queue.run(["one", "two"], "smoke") == 1
     assert [c.depth for c in elsewhere] == [2]
-    assert "left for now: 1" in capsys.readouterr().out
+    assert "left to other processes: 1" in capsys.readouterr().out
     assert queue.run(["one", "two"], "smoke") == 0
 
 
@@ -176,10 +177,43 @@ def test_a_run_waits_for_the_one_that_it_goes_on_from(studies, elsewhere, tiny, 
     assert [c.depth for c in elsewhere] == [2]
     printed = capsys.readouterr().out
     assert f"run {run_id(tiny)}, from which {run_id(following)} is to go on" in printed
-    assert "left for now: 1; the same command looks for them again" in printed
+    assert "other processes" not in printed
     studies("one", tiny, following)
     assert queue.run(["one"], "smoke") == 0
     assert ledger.read()[0].start.tolist() == ["", "", run_id(tiny)]
+
+
+def test_a_run_from_another_has_no_further_seeds(studies, tiny):
+    """They would share its first weights, and say too little about chance."""
+    following = replace(tiny, start=run_id(tiny))
+    studies("one", tiny, following)
+    asked = queue.asked(["one"], "smoke", seeds=3).values()
+    assert [(c.seed, c.start) for c in asked] == [
+        (0, None), (0, run_id(tiny)), (1, None), (2, None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("known", ["nothing", "the start", "its record alone"])
+def test_workers_are_given_what_a_run_goes_on_from(
+    studies, elsewhere, tiny, tmp_path, monkeypatch, capsys, known
+):
+    following = replace(tiny, start=run_id(tiny))
+    last = replace(following, start=run_id(following))
+    studies("one", tiny, following, last)
+    if known != "nothing":
+        ledger.record(runs.attempt(tiny), "smoke")
+    if known == "its record alone":
+        runs.checkpoint(run_id(tiny)).unlink()
+    executor = Elsewhere(monkeypatch, tmp_path / "far")
+    if known == "its record alone":
+        assert queue.run(["one"], "smoke", executor=executor) == 1
+        assert "train it first, with refresh=True if it is recorded" in capsys.readouterr().out
+        return
+    assert queue.run(["one"], "smoke", executor=executor) == 0
+    here = runs.train(replace(last, eval_sets=())).model.state_dict()
+    monkeypatch.setenv("VDSR_RUNS_DIR", str(tmp_path / "again"))
+    again = [runs.train(config, refresh=True) for config in (tiny, following, last)][-1]
+    assert all(torch.equal(v, here[k]) for k, v in again.model.state_dict().items())
 
 
 def test_what_another_process_recorded_meanwhile_is_not_trained(
@@ -427,7 +461,7 @@ def test_what_another_process_trains_is_left_alone_elsewhere(
     executor = Elsewhere(monkeypatch, tmp_path / "far")
     with FileLock(tmp_path / "far" / f"{run_id(tiny)}.lock"):
         assert queue.run(["one"], "smoke", executor=executor) == 1
-    assert "left for now: 1" in capsys.readouterr().out
+    assert "left to other processes: 1" in capsys.readouterr().out
     assert [c.depth for c in elsewhere] == [2]
 
 

@@ -44,7 +44,9 @@ def asked(names, preset, seeds=1):
     studies = [STUDIES[name] for name in names]
     chosen = [config for study in studies for config in study.runs(preset)]
     chosen += [config for study in studies for config in study.others(preset)]
-    chosen += [replace(c, seed=seed) for seed in range(1, seeds) for c in chosen if c.seed == 0]
+    # From one start, other seeds would not be independent.
+    repeated = [c for c in chosen if c.seed == 0 and c.start is None]
+    chosen += [replace(c, seed=seed) for seed in range(1, seeds) for c in repeated]
     return {run_id(c): replace(c, **scoring[run_id(replace(c, seed=0))]) for c in chosen}
 
 
@@ -96,9 +98,12 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
             if executor is None:
                 break
             continue
-        except (runs.Busy, NotReady) as stop:
+        except runs.Busy as stop:
             print(stop, flush=True)
             busy += 1
+            continue
+        except NotReady as stop:
+            print(stop, flush=True)
             continue
         except Exception as error:
             if executor is None:
@@ -116,7 +121,7 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
             flush=True,
         )
     if busy:
-        print(f"left for now: {busy}; the same command looks for them again")
+        print(f"left to other processes: {busy}; the same command looks for them again")
     if left:
         return 1
     for name in names:
@@ -144,23 +149,35 @@ def _on(executor, left, deadline):
     """Yield each missing run's identity as it ends, and a function that returns the run."""
     until = None if deadline is None else time() + deadline - monotonic()
     ended = [i for i, c in left.items() if runs.has_ended(c) and not runs.in_trouble(c)]
-    futures = {
-        executor.submit(_served, config, identity, until): identity
-        for identity, config in left.items()
-        if identity not in ended
-    }
+    waiting, futures = {i: c for i, c in left.items() if i not in ended}, {}
+
+    def submit(identity):
+        config, start = waiting.pop(identity), None
+        if config.start and (path := runs.checkpoint(config.start)).exists():
+            start = path.read_bytes()
+        futures[executor.submit(_served, config, identity, until, start)] = identity
+
+    def go_on_from(identity):  # which is here now, or has failed
+        for following in [i for i, c in waiting.items() if c.start == identity]:
+            submit(following)
+
+    for identity in [i for i, c in waiting.items() if c.start not in left]:
+        submit(identity)
     for identity in ended:  # it lacks scores at most, and its weights are here
         yield identity, partial(_attempt, left[identity], deadline)
-    for future in as_completed(futures):
-        identity = futures[future]
+        go_on_from(identity)
+    while futures:
+        future = next(as_completed(futures))
+        identity = futures.pop(future)
         yield identity, partial(_received, left[identity], future)
+        go_on_from(identity)
 
 
-def _served(config, identity, until):
+def _served(config, identity, until, start):
     """Return what `runs.serve` does, or what stopped the run: a worker would report a failure."""
     machine.keep_memory()
     try:
-        return runs.serve(config, identity, until)
+        return runs.serve(config, identity, until, start)
     except (OutOfTime, runs.Busy, NotReady) as stop:
         return stop
 
