@@ -487,10 +487,19 @@ def optimisers(e):
     search = studies.load("optimiser_trials", "paper", missing="skip")
     trials = final(search.rows).groupby("run").psnr.mean()
     trials = trials[[*map(run_id, search.configs)]].set_axis(records.names(search.configs))
+    halves = trials.filter(like="first half")
+    trials = trials.drop(halves.index)
+    assert len(trials) == 22
     gain = trials - trials["Muon"]
+    # The network that grows
+    grown, quarter = "Muon, grown from 10 layers", "Muon, fullest quarter of patches"
+    assert [*gain.nlargest(2).index] == [grown, quarter] and gain[grown] > gain[quarter] + 0.02
+    assert 0 < gain["Muon, in two halves"] < gain[grown] / 2
+    assert trials["Muon"] < halves["Muon, first half, 10 layers"] < trials[grown]
+    assert halves["Muon, first half, 20 layers"] < trials["Muon"]
+    assert f"{search.configs[-3].steps} steps for the same work as 300" in text("optimisers")
     assert {*gain.nsmallest(2).index} == {"Adam", "SGD with clipping"}
     assert gain.nsmallest(2).max() < -0.3 and gain.nsmallest(3).iloc[-1] > -0.3
-    assert gain.idxmax() == "Muon, fullest quarter of patches"
     called = dict(zip(map(run_id, e.configs), records.names(e.configs), strict=True))
     ends = final(e.histories)
     psnr = ends.groupby([ends.run.map(called), "dataset", "scale"]).psnr.mean()
@@ -510,9 +519,9 @@ def optimisers(e):
         between = printed["SRCNN", "Set5", scale], printed["VDSR", "Set5", scale]
         assert between[0] < psnr[shrunk, "Set5", scale] < between[1]
     assert -0.05 < gain["Muon, squared error"] < 0 < 0.1 < gain.max()
-    most = gain.drop(["Adam", sgd]).abs().nlargest(4)
-    assert {*most.index[:3]} == {
-        "Muon, fullest quarter of patches", "Muon, batches of 64", "Muon, rate 0.0025"
+    most = gain.drop(["Adam", sgd]).abs().nlargest(5)
+    assert {*most.index[:4]} == {
+        grown, quarter, "Muon, batches of 64", "Muon, rate 0.0025"
     } and most.iloc[-1] < 0.1  # fmt: skip
     work = step_operations(e.configs[0].network(), 64, 41)
     update = 18 * 5 * (2 * 2 * 64**2 * 576 + 2 * 64**3)  # two thin products and a square one
