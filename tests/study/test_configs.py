@@ -152,7 +152,7 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
 
 
 def test_a_longer_search_changes_one_thing_at_a_time():
-    start, adam, sgd, *changed = configs.optimisers("paper")
+    start, adam, sgd, *changed, half, grown = configs.optimisers("paper")
     assert [c.learning_rate for c in (start, adam, sgd)] == [0.01, 1e-3, 0.1]
     assert (start.steps, start.batch_size) == (2400, 64)
     assert (start.optimizer, adam.optimizer, sgd.optimizer) == ("muon", "adam", "sgd")
@@ -161,6 +161,8 @@ def test_a_longer_search_changes_one_thing_at_a_time():
         assert len({name for name in one if one[name] != other[name]}) == 1
     assert len({(c.batch_size, c.steps, c.train_set) for c in (start, adam, sgd, *changed)}) == 1
     assert start.eval_steps_in(1000)[-1] == start.steps
+    assert grown == replace(start, start=run_id(half), steps=1200)
+    assert (half.depth, half.schedule, half.average) == (10, "constant", 0.995)
 
 
 def test_suspects_are_table_1_but_for_one_thing():

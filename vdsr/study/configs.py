@@ -267,8 +267,8 @@ def optimiser_trials(preset):
 
     The first is where the search starts: Muon and the absolute error. Each of the others changes
     one thing, but for the paper's update and Adam's, which come with settings of their own, and
-    larger batches, which come with higher rates. The last two go on from the two before them,
-    which take half of the work at a rate that is not lowered: one with all layers, one with ten.
+    larger batches, which come with higher rates. The last ones are in two halves: the first with
+    all layers, or with ten.
     """
     preset, start, adam, sgd = _recipes(preset)
     steps, averaged = start.steps, {"average": 0.98}
@@ -281,11 +281,25 @@ def optimiser_trials(preset):
         {"keep": 0.5}, {"keep": 0.25}, {"shrink": True}, {"augment": not start.augment},
         {"adam_rate": 3e-4}, {"adam_rate": 3e-3}, {"last_scale": 0.0},
     ]  # fmt: skip
-    half = replace(start, steps=steps // 2, schedule="constant", **averaged)
-    # So many steps of ten layers are as much work as half of those of twenty.
-    stages = [half, *([replace(half, depth=10, steps=674)] if preset == "paper" else [])]
-    later = [replace(start, steps=steps // 2, start=run_id(stage)) for stage in stages]
-    return [start, adam, sgd, *(replace(start, **change) for change in changes), *stages, *later]
+    parts = [*_halves(start), *(_grown(start) if preset == "paper" else ())]
+    return [start, adam, sgd, *(replace(start, **change) for change in changes), *parts]
+
+
+def _halves(config):
+    """Return a training's first half, at a rate that is not lowered, and what goes on from it.
+
+    The mean of its weights goes on, with the memory of a sixth of the steps.
+    """
+    steps = config.steps // 2
+    half = replace(config, steps=steps, schedule="constant", average=max(0.5, 1 - 6 / steps))
+    return half, replace(config, steps=steps, start=run_id(half))
+
+
+def _grown(config):
+    """Return `_halves` of which the first has ten layers, and more steps, for as much work."""
+    half, later = _halves(config)
+    half = replace(half, depth=10, steps=round(2.246 * half.steps))
+    return half, replace(later, start=run_id(half))
 
 
 def _recipes(preset):
@@ -309,7 +323,8 @@ def optimisers(preset):
     A choice made on 600 steps need not hold for many thousands. On BSD10 a change is taken into
     the long run if it gains 0.01 dB on the first, mean over the scales, and of several rates or
     errors the best. Adam, at a rate that is higher as the batch is larger, and the paper's
-    update, its rate annealed, show what ten years of optimisers changed.
+    update, its rate annealed, show what ten years of optimisers changed. The last is in two
+    halves, of which the first has ten layers.
     """
     preset, start, adam, sgd = _recipes(preset)
     total = 2400 if preset == "paper" else 8
@@ -324,6 +339,7 @@ def optimisers(preset):
     return [
         start, replace(adam, **long, learning_rate=1e-3), replace(sgd, **long),
         *(replace(start, **change) for change in changes),
+        *(_grown(start) if preset == "paper" else ()),
     ]  # fmt: skip
 
 

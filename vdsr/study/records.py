@@ -38,25 +38,23 @@ def names(configs):
 
     Returns
     -------
-    list of str
+    dict of str to str
+        By run; without first halves, which others go on from.
     """
-    start, found = configs[0], []
+    start, found = configs[0], {}
     depths = {run_id(config): config.depth for config in configs}
-    continued = {config.start for config in configs}
     for config in configs:
         changed = [field for field in _CHANGES if getattr(config, field) != getattr(start, field)]
         if "batch_size" in changed:  # to which the rate belongs, and is no change of its own
             changed.remove("learning_rate")
-        parts = [_CHANGES[field](getattr(config, field)) for field in changed]
-        if config.optimizer != start.optimizer:
-            parts = []
-        if run_id(config) in continued:
-            parts = [f"first half, {config.depth} layers"]
-        elif config.start:
+        other = config.optimizer != start.optimizer
+        parts = [] if other else [_CHANGES[field](getattr(config, field)) for field in changed]
+        if config.start:
             grown = depths[config.start] < config.depth
             parts += [f"grown from {depths[config.start]} layers" if grown else "in two halves"]
-        found.append(", ".join([_OPTIMISERS[config.optimizer], *parts]))
-    return found
+        found[run_id(config)] = ", ".join([_OPTIMISERS[config.optimizer], *parts])
+    firsts = {config.start for config in configs}
+    return {run: name for run, name in found.items() if run not in firsts}
 
 
 def records(rows, speed):
