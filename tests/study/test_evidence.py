@@ -227,7 +227,7 @@ def test_caption_says_what_is_shown(evidence, row):
     rows += [row(replace(made[0], seed=seed), 36.0, step=1000) for seed in (1, 2)]
     said = caption(evidence("ablation_depth", rows, noise=None))
     assert said == (
-        "2 of 7 runs, of 5, 7, 10, 12, 15, 17 and 20 layers, each of 9 to 1,000 steps of 64 "
+        "2 of 7 runs, of 5 and 10 layers, each of 9 to 1,000 steps of 64 "
         "patches from T91; scored on Set5; 1 to 3 seeds each."
     )
 

@@ -223,8 +223,8 @@ def caption(evidence):
         return " ".join([*sentences, f"None of the study's {len(asked)} runs is recorded."])
     steps = rows.groupby("run").step.max()
     length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
-    batches = sorted({str(c.batch_size) for c in configs}, key=int)
-    layers = sorted({c.depth for c in configs if c.architecture == "VDSR"})
+    batches = sorted({*rows.batch_size})
+    layers = sorted({*rows.depth[rows.architecture == "VDSR"]})
     depth = f", of {_list(layers)} layers" if layers else ""
     seeds = rows.groupby(KIND, dropna=False).seed.nunique()
     spread = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else f"{seeds.max()}"
