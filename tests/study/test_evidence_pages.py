@@ -305,10 +305,16 @@ def clipping(e):
     assert {*e.final[e.final.clipping != "adjustable"].seed} == {0}
     arithmetic = ledger.read()[0].set_index("run").arithmetic[e.final.run]
     assert arithmetic.str.contains("float32").any() and (arithmetic == "bf16").any()
-    # What is not run, and what it takes
-    missing = {c.clipping for c in e.configs if run_id(c) not in {*e.histories.run}}
-    assert missing == {"norm", "value"}
-    assert len({*map(run_id, e.configs)} - {*e.histories.run}) == 5
+    # At lower rates
+    assert 0.3 < ours[0.1] - value[1e-4] < 0.45 and {*value.index} == {0.001, 0.01, 0.1, 1e-4}
+    at = {rate: (ends["value", 0.001, rate], ends["norm", 0.04, rate]) for rate in (0.01, 0.001)}
+    for rate, (one, other) in at.items():
+        assert ours[rate] > one + 2.5 * bar and one > other + 2.5 * bar
+        shares = clipped[:, :, rate]
+        assert shares["adjustable", 1e-4].loc[4:].max() < 0.02 < 0.1 < shares["value", 0.001].min()
+        assert (shares["norm", 0.04] == 1).all()
+    assert clipped["value", 1e-4, 0.1].min() > 0.5
+    assert {*map(run_id, e.configs)} <= {*e.histories.run}
 
 
 def init(e):
