@@ -39,7 +39,7 @@ def test_a_name_says_what_is_changed():
 
 def test_a_name_says_what_training_went_on_from():
     """And its first half has none."""
-    *_, half, halves, shallow, grown = configs.optimiser_trials("paper")
+    *_, half, halves, shallow, grown, _ = configs.optimiser_trials("paper")
     names = records.names(configs.optimiser_trials("paper"))
     assert names[run_id(halves)] == "Muon, in two halves"
     assert names[run_id(grown)] == "Muon, grown from 10 layers"

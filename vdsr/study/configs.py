@@ -267,8 +267,8 @@ def optimiser_trials(preset):
 
     The first is where the search starts: Muon and the absolute error. Each of the others changes
     one thing, but for the paper's update and Adam's, which come with settings of their own, and
-    larger batches, which come with higher rates. The last ones are in two halves: the first with
-    all layers, or with ten.
+    larger batches, which come with higher rates. The last ones are in two halves, the first with
+    all layers, or with ten; and of ten layers throughout, to tell growing from being small.
     """
     preset, start, adam, sgd = _recipes(preset)
     steps, averaged = start.steps, {"average": 0.98}
@@ -281,7 +281,9 @@ def optimiser_trials(preset):
         {"keep": 0.5}, {"keep": 0.25}, {"shrink": True}, {"augment": not start.augment},
         {"adam_rate": 3e-4}, {"adam_rate": 3e-3}, {"last_scale": 0.0},
     ]  # fmt: skip
-    parts = [*_halves(start), *(_grown(start) if preset == "paper" else ())]
+    parts = [*_halves(start)]
+    if preset == "paper":
+        parts += [*_grown(start), replace(start, depth=10, steps=round(2.246 * steps))]
     return [start, adam, sgd, *(replace(start, **change) for change in changes), *parts]
 
 

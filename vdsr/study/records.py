@@ -13,6 +13,7 @@ TARGETS = 36.66, 37.00, 37.27, 37.53
 _ERRORS = {"squared": "squared error", "charbonnier": "Charbonnier error"}
 _KEPT = {0.5: "fuller half of patches", 0.25: "fullest quarter of patches"}
 _CHANGES = {
+    "depth": "{:g} layers throughout".format,
     "batch_size": "batches of {:g}".format,
     "learning_rate": "rate {:g}".format,
     "momentum": "momentum {:g}".format,
