@@ -423,6 +423,27 @@ def test_a_run_is_kept_if_what_it_goes_on_from_is_gone(elsewhere, tiny, tmp_path
     assert torch.equal(weights(vdsr.train(following)), expected)
 
 
+@pytest.mark.parametrize("known", ["recorded", "made here", "unknown"])
+def test_the_work_of_a_run_holds_what_it_went_on_from(elsewhere, tiny, tmp_path, known):
+    configs = [tiny, replace(tiny, start=run_id(tiny))]
+    configs.append(replace(tiny, start=run_id(configs[1])))
+    made = [vdsr.train(config) for config in configs]
+    if known == "recorded":
+        for run in made:
+            ledger.record(run, "smoke")
+    if known != "made here":
+        for run in made[:2]:
+            (tmp_path / "runs" / f"{run.id}.safetensors").unlink()
+    rows = vdsr.train_all(configs[2:])
+    for column in ("seconds", "tflop"):
+        works = [run.record[column] for run in made]
+        expected = float("nan") if known == "unknown" else sum(works)
+        assert rows[column].iloc[-1] == pytest.approx(
+            expected, rel=1e-4, abs=2e-3 * (column == "seconds"), nan_ok=True
+        )
+        assert known == "unknown" or rows[column].iloc[0] > sum(works[:2])
+
+
 def test_trouble_of_what_a_run_goes_on_from_is_its_own(elsewhere, tiny, monkeypatch):
     with monkeypatch.context() as there:
         there.setattr(machine, "commit", lambda: ("abc", "not committed"))

@@ -286,14 +286,12 @@ def _image_set(name, value):
 
 def _start(value):
     """Return a run's identity; what ships is named by its own, which a later one will not have."""
-    if isinstance(value, str) and value == "pretrained":
-        return load_checkpoint(PRETRAINED)[1]["run"]
-    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{12}", value):
+    if not isinstance(value, str) or not re.fullmatch("pretrained|[0-9a-f]{12}", value):
         raise ValueError(
             f"start must be None, 'pretrained' or the identity of a run, as its id says, "
             f"got {shown(value)}"
         )
-    return value
+    return load_checkpoint(PRETRAINED)[1]["run"] if value == "pretrained" else value
 
 
 def _empty(each):

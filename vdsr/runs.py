@@ -134,7 +134,7 @@ def serve(config, identity, until=None, start=None):
     until : float, optional
         Value of `time.time` at which to save the state and stop.
     start : bytes, optional
-        The file of the run that it goes on from, to be kept here if there is none.
+        The file of the run that it goes on from, to be kept here unless that has ended here.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def serve(config, identity, until=None, start=None):
         if left is not None and left < 0:
             raise OutOfTime("was not begun in time")
         deadline = None if left is None else monotonic() + left
-        if start is not None and not checkpoint(config.start).exists():
+        if start is not None and not _load(checkpoint(config.start))[1].get("finished"):
             with replacing(checkpoint(config.start)) as part:
                 part.write_bytes(start)
         state = _end(config, in_trouble(config), deadline)
@@ -280,9 +280,9 @@ def train_all(configs, *, refresh=False, missing="train"):
     -------
     pandas.DataFrame
         The rows of `Run.history`, with the run's settings as further columns, and the seconds
-        and the work in TFLOP of training up to each row, in proportion to the whole, what the run
-        went on from not counted. Without rows if there is none. The scores of a run that diverged
-        are not a number from there on.
+        and the work in TFLOP of training up to each row, in proportion to the whole; what the run
+        went on from counts, and they are not a number where that is not known. Without rows if
+        there is none. The scores of a run that diverged are not a number from there on.
 
     Raises
     ------
@@ -303,11 +303,25 @@ def train_all(configs, *, refresh=False, missing="train"):
             continue
         cells = {name: ledger.cell(getattr(run.config, name)) for name in names}
         share = run.history.step / max(run.record["updates"], 1)
-        work = {k: share * run.record[k] for k in ("seconds", "tflop")}
+        work = {k: share * run.record[k] + _before(config, k) for k in ("seconds", "tflop")}
         tables.append(run.history.assign(**work, **cells))
     if tables:
         return pd.concat(tables, ignore_index=True)
     return pd.DataFrame(columns=[*HISTORY, "seconds", "tflop", *names])
+
+
+def _before(config, what):
+    """Return the seconds or the work of all that a run went on from, or not a number."""
+    known, total = ledger.read()[0].set_index("run"), 0.0
+    start = config.start
+    while start:
+        if start in known.index:
+            total, start = total + known[what][start], known.start[start]
+        else:  # never recorded, but perhaps made here
+            state = _load(checkpoint(start))[1]
+            total += state.get(what, float("nan"))
+            start = state.get("config", {}).get("start")
+    return total
 
 
 def recorded(config):

@@ -481,7 +481,7 @@ def first_weights(config, folder):
     start = config.start
     tensors, metadata = load_checkpoint(PRETRAINED)
     if metadata.get("run") != start:
-        tensors, metadata = _ended(config, folder / f"{start}.safetensors")
+        tensors, metadata = _load_finished(config, folder / f"{start}.safetensors")
     of = metadata["config"]
     kind = ("width", "residual", "bias", "dilation") if config.architecture == "VDSR" else ()
     for name in ("architecture", *kind):
@@ -504,7 +504,7 @@ def first_weights(config, folder):
     return deepened(tensors, config.depth) if kind else tensors, metadata["record"]
 
 
-def _ended(config, path):
+def _load_finished(config, path):
     """Return weights and metadata of the finished run that a config's run is to go on from."""
     what = f"run {config.start}, from which {run_id(config)} is to go on,"
     try:

@@ -193,7 +193,7 @@ def test_a_run_from_another_has_no_further_seeds(studies, tiny):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("known", ["nothing", "the start", "its record alone"])
+@pytest.mark.parametrize("known", ["nothing", "the start", "its record alone", "half a start"])
 def test_workers_are_given_what_a_run_goes_on_from(
     studies, elsewhere, tiny, tmp_path, monkeypatch, capsys, known
 ):
@@ -205,6 +205,10 @@ def test_workers_are_given_what_a_run_goes_on_from(
     if known == "its record alone":
         runs.checkpoint(run_id(tiny)).unlink()
     executor = Elsewhere(monkeypatch, tmp_path / "far")
+    if known == "half a start":  # which the worker once began, and would never end
+        with monkeypatch.context() as there, pytest.raises(OutOfTime):
+            there.setenv("VDSR_RUNS_DIR", str(tmp_path / "far"))
+            runs.train(tiny, deadline=0.0, refresh=True)
     if known == "its record alone":
         assert queue.run(["one"], "smoke", executor=executor) == 1
         assert "train it first, with refresh=True if it is recorded" in capsys.readouterr().out

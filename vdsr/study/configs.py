@@ -39,6 +39,9 @@ RATES = 0.1, 0.01, 0.001
 # the others; a kind is missing until its runs are recorded.
 CHOSEN_BOUNDS = {"value": 0.001, "norm": 0.04}
 
+# So many steps of ten layers are the work of one of twenty; a test holds it to the operations.
+STEPS_OF_TEN = 2.246
+
 
 def preset_config(preset):
     """Return the name of a preset, ``"auto"`` resolved, and the config its studies start from.
@@ -283,24 +286,25 @@ def optimiser_trials(preset):
     ]  # fmt: skip
     parts = [*_halves(start)]
     if preset == "paper":
-        parts += [*_grown(start), replace(start, depth=10, steps=round(2.246 * steps))]
+        parts += [*_grown(start), replace(start, depth=10, steps=round(STEPS_OF_TEN * steps))]
     return [start, adam, sgd, *(replace(start, **change) for change in changes), *parts]
 
 
 def _halves(config):
     """Return a training's first half, at a rate that is not lowered, and what goes on from it.
 
-    The mean of its weights goes on, with the memory of a sixth of the steps.
+    The mean of its weights goes on, with the memory of a sixth of the steps, or of two.
     """
     steps = config.steps // 2
-    half = replace(config, steps=steps, schedule="constant", average=max(0.5, 1 - 6 / steps))
+    memory = max(2, steps / 6)
+    half = replace(config, steps=steps, schedule="constant", average=1 - 1 / memory)
     return half, replace(config, steps=steps, start=run_id(half))
 
 
 def _grown(config):
     """Return `_halves` of which the first has ten layers, and more steps, for as much work."""
     half, later = _halves(config)
-    half = replace(half, depth=10, steps=round(2.246 * half.steps))
+    half = replace(half, depth=10, steps=round(STEPS_OF_TEN * half.steps))
     return half, replace(later, start=run_id(half))
 
 
