@@ -120,10 +120,12 @@ def suspects(preset):
         for kind, rate in summed[: len(summed) if whole else 1]
     ]
     longer = ((True, 0.001), (False, 0.1))
-    return runs + [
+    runs += [
         replace(base, augment=True, residual=kind, learning_rate=rate)
         for kind, rate in longer[: len(longer) if whole else 0]
     ]
+    lower = (0.001, 0.01) if whole else ()
+    return runs + [replace(plain, theta=1e-5, learning_rate=rate) for rate in lower]
 
 
 def noise(preset):
