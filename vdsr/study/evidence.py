@@ -125,7 +125,7 @@ class Evidence:
         chosen = [c for c in configs.noise("paper") if (c.residual, c.learning_rate) == kind]
         rows = train_all(chosen, missing="skip")
         psnr = rows[(rows.dataset == "Set5") & (rows.epoch == epoch)].psnr
-        return Noise.of(psnr) if len(psnr) == len(chosen) else None
+        return Noise.of(psnr) if chosen and len(psnr) == len(chosen) else None
 
     @cached_property
     def bicubic(self):
