@@ -152,9 +152,18 @@ def depth(e):
     assert early < clipped.loc[20, 5] - 0.15
     steps = e.final.step.max(), alone.step.max()
     assert steps[0] / steps[1] == pytest.approx(3, abs=0.05)
-    # What is not there yet
+    # A smaller θ
     test = studies.load("theta_for_scales", "paper", missing="skip").histories
-    assert {*test.theta} == {1e-4}, "the test of θ for three scales has begun: tell its result"
+    small = test[(test.theta != 1e-4) & (test.dataset == "Set5")]
+    assert small.run.nunique() == 1, "there are more networks at a smaller θ: tell their results"
+    assert {*small.depth} == {5} and {*small.theta} == {3e-5}
+    fitted = small.groupby("epoch").train_loss.mean()
+    assert (fitted.diff().dropna() < 0).all() and (loss[5].diff().loc[20:30] > 0).all()
+    less = small[small.epoch == 80].set_index("scale").psnr
+    gain = less - psnr.loc[5]
+    assert gain.between(0.15, 0.3).all() and gain[2] == pytest.approx(0.25, abs=0.02)
+    assert FIGURE3[2, 5] - less[2] > 1.5 and ends[5] - less[2] > 1.5
+    assert small[(small.epoch == 30) & (small.scale == 2)].psnr.item() > middle[2] + 2
     chance = studies.load("noise", "paper", missing="skip").final
     chance = chance[chance.learning_rate == 0.1].groupby("residual").psnr
     spread = chance.max() - chance.min()

@@ -235,9 +235,10 @@ def caption(evidence):
     )
     if evidence.noise:
         sentences.append(
-            f"By chance alone, the PSNR of Table 1's residual network has a standard deviation of "
-            f"{evidence.noise.sd:.3f} dB ({evidence.noise.basis}). Two single runs of such a "
-            f"network differ by up to {evidence.noise.bar(1, 1):.2f} dB."
+            f"By chance alone two single runs may differ by {evidence.noise.bar(1, 1):.2f} dB: the "
+            f"PSNR of Table 1's residual network (ten layers, ×2) has a standard deviation of "
+            f"{evidence.noise.sd:.3f} dB ({evidence.noise.basis}), and so few repetitions leave "
+            f"that uncertain."
         )
     return " ".join(sentences)
 

@@ -165,7 +165,8 @@ def _depth(e):
         ours = [e.psnr(scale=scale, depth=d) for d in (deep, shallow)]
         label = f"×{scale:g}, {deep} layers less {shallow}"
         cases.append(case(label, *ours, noise=e.noise, paper=gap))
-    return [_finding(e, "depth", "Deeper networks are better", "Fig. 3", cases)]
+    claim = f"Deeper networks are better: {deep} layers against {shallow}"
+    return [_finding(e, "depth", claim, "Fig. 3", cases)]
 
 
 def _scales(e):
