@@ -116,8 +116,8 @@ class Evidence:
     def noise_at(self, epoch, residual=True, rate=0.1):
         """Return what chance does to Table 1's network after some of the paper's 80 epochs.
 
-        Or to its plain twin. None until all three seeds are recorded: the spread of two runs is
-        itself a matter of luck.
+        Or to its plain twin. None until all three seeds are recorded, since the spread of two
+        runs is itself a matter of luck, and at a rate at which no seeds are asked for.
         """
         if self.preset != "paper":
             return None
@@ -234,11 +234,12 @@ def caption(evidence):
         f"seed{'s' if seeds.max() > 1 else ''} each."
     )
     if evidence.noise:
+        bar, sd = evidence.noise.bar(1, 1), evidence.noise.sd
         sentences.append(
-            f"By chance alone two single runs may differ by {evidence.noise.bar(1, 1):.2f} dB: the "
-            f"PSNR of Table 1's residual network (ten layers, ×2) has a standard deviation of "
-            f"{evidence.noise.sd:.3f} dB ({evidence.noise.basis}), and so few repetitions leave "
-            f"that uncertain."
+            f"By chance alone two single runs may differ by {bar:.2f} dB. The PSNR of Table 1's "
+            f"residual network (ten layers, ×2) has a standard deviation of {sd:.3f} dB "
+            f"({evidence.noise.basis}). So few repetitions tell it only roughly, and "
+            f"therefore the first of these numbers is several times as large as the second."
         )
     return " ".join(sentences)
 

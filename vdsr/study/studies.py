@@ -246,7 +246,7 @@ def _clipping(e):
         return rate, found
 
     def less(text, rate, other):
-        # Each rate has a chance of its own. The side at 0.1 has its own, too.
+        # One spread is of both sides at one rate. It does not speak for a side at another rate.
         chance = e.noise if rate == 0.1 else (e.noise, e.noise_at(80, rate=rate))
         return case(f"0.1, adjustable, less {text}", high, other, noise=chance)
 
