@@ -151,6 +151,13 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
         assert config.eval_sets[0] == "BSD10"
 
 
+def test_five_layers_by_adam_are_those_of_figure_3_but_for_the_update():
+    [adam] = configs.shallow("paper")
+    [five] = [config for config in configs.depth("paper") if config.depth == 5]
+    other = {name for name, value in vars(five).items() if vars(adam)[name] != value}
+    assert other == {"optimizer", "learning_rate", "clipping", "weight_decay", "eval_sets"}
+
+
 def test_a_longer_search_changes_one_thing_at_a_time():
     start, adam, sgd, *changed, half, grown = configs.optimisers("paper")
     assert [c.learning_rate for c in (start, adam, sgd)] == [0.01, 1e-3, 0.1]
