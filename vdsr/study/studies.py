@@ -319,7 +319,7 @@ STUDIES = {study.name: study for study in (
     Study("theta_for_scales", "Does training for three scales want a smaller θ?",
           configs.theta_for_scales, _no_claim, images="BSD10", page=False),
     Study("shallow", "Can five layers serve three scales better than they do?", configs.shallow,
-          _no_claim, page=False, papers=False),
+          _no_claim, page=False),
     Study("ablation_scales", "Can one network serve all scales?", configs.scales, _scales),
     Study("ablation_clipping", "What does adjustable clipping do?", configs.clipping, _clipping),
     Study("ablation_init", "Does it matter how the weights start, and whether there are biases?",
