@@ -121,9 +121,11 @@ def test_constant_bounds_are_those_the_adjustable_one_passes_through_and_one_bel
 
 
 def test_context_changes_nothing_but_context():
+    twin = configs.reference("paper")[0]
     for config in configs.context("paper"):
-        twin = configs.reference("paper")[0]
-        assert replace(config, depth=twin.depth, dilation=1) == twin
+        assert config.scales == config.eval_scales and config.scales in ((2,), (4,))
+        same = {"depth": twin.depth, "dilation": 1, "scales": (2,), "eval_scales": (2,)}
+        assert replace(config, **same) == twin
 
 
 def test_srcnn_is_its_own_recipe():

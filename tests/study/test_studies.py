@@ -282,33 +282,48 @@ def test_table_2s_names_of_scales(row):
 
 
 def context_rows(row, *psnr):
-    return [row(c, p) for c, p in zip(configs.context("paper"), psnr, strict=True)]
+    """At ×2, and as many as are given at ×4."""
+    kinds = zip(configs.context("paper"), psnr, strict=False)
+    return [row(config, value, scale=config.scales[0]) for config, value in kinds]
+
+
+AT_TWO = 36, 36.5, 36.2, 34, 34.3, 33.9
 
 
 def test_context_compares_at_equal_depth(evidence, row):
-    [found] = evidence(
-        "ablation_receptive_field", context_rows(row, 36, 36.5, 36.2, 34, 34.3, 33.9)
-    ).findings
-    assert [(case.label, round(case.ours, 2)) for case in found.cases] == [
+    rows = context_rows(row, *AT_TWO, 30, 30.3, 29.9, 31, 31.4)
+    two, four = evidence("ablation_receptive_field", rows).findings
+    assert [(case.label, round(case.ours, 2)) for case in two.cases + four.cases] == [
         ("×2, 5 layers: 17 pixels less 11", 0.3),
         ("×2, 5 layers: 29 pixels less 11", -0.1),
         ("×2, 10 layers: 37 pixels less 21", 0.5),
         ("×2, 10 layers: 53 pixels less 21", 0.2),
+        ("×4, 5 layers: 17 pixels less 11", 0.3),
+        ("×4, 5 layers: 29 pixels less 11", -0.1),
+        ("×4, 10 layers: 37 pixels less 21", 0.4),
     ]
-    assert found.verdict == "partly reproduced"
-    assert found.row()["paper"] == "no run of it"
+    assert two.verdict == four.verdict == "partly reproduced"
+    assert two.row()["paper"] == "no run of it"
 
 
 def test_context_is_open_until_all_is_run(evidence, row):
     """Depth 5 has one run of three: neither of its comparisons can be made yet."""
-    rows = context_rows(row, 36, 36.5, 36.2, 34, 34.3, 33.9)[:4]
-    [found] = evidence("ablation_receptive_field", rows).findings
-    assert found.verdict == "not run"
+    two, four = evidence("ablation_receptive_field", context_rows(row, *AT_TWO[:4])).findings
+    assert (two.verdict, four.verdict) == ("not run", "not run")
+    two, four = evidence("ablation_receptive_field", context_rows(row, *AT_TWO)).findings
+    assert (two.verdict, four.verdict) == ("partly reproduced", "not run")
+
+
+def test_context_at_one_scale_takes_no_network_of_another(evidence, row):
+    rows = context_rows(row, *AT_TWO)
+    rows += [row(configs.context("paper")[i], 40.0 + i, scale=4) for i in range(6)]
+    _, four = evidence("ablation_receptive_field", rows).findings
+    assert four.verdict == "not run"
 
 
 def test_a_dilation_that_diverges_counts_against_context(evidence, row):
     rows = context_rows(row, 36, nan, 36.5, 34, 34.5, 34.6)
-    [found] = evidence("ablation_receptive_field", rows).findings
+    found, _ = evidence("ablation_receptive_field", rows).findings
     assert found.cases[2].ours == -inf
     assert found.verdict == "partly reproduced"
 

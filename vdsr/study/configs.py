@@ -253,10 +253,20 @@ def init(preset):
 
 
 def context(preset):
-    """Return runs that widen the receptive field at equal depth and weights, by dilation."""
+    """Return runs that widen the receptive field at equal depth and weights, by dilation.
+
+    At ×2, where near pixels have the most to say, and at ×4, which the paper's argument is about.
+    """
     base, whole = reference(preset)
-    kinds = ((10, 1), (10, 2), (10, 3), (5, 1), (5, 2), (5, 4)) if whole else ((3, 1), (3, 2))
-    return [replace(base, depth=depth, dilation=dilation) for depth, dilation in kinds]
+    kinds = {2: ((3, 1), (3, 2)), 4: ((3, 1), (3, 2))}
+    if whole:
+        kinds[2] = (10, 1), (10, 2), (10, 3), (5, 1), (5, 2), (5, 4)
+        kinds[4] = (5, 1), (5, 2), (5, 4), (10, 1), (10, 2)
+    return [
+        replace(base, depth=depth, dilation=dilation, scales=(scale,), eval_scales=(scale,))
+        for scale, networks in kinds.items()
+        for depth, dilation in networks
+    ]
 
 
 def srcnn(preset):

@@ -211,19 +211,25 @@ def _scales(e):
 
 def _context(e):
     rows = as_field(e.final)
-    fields = {c.depth: set() for c in sorted(e.configs, key=lambda config: config.depth)}
-    for c in e.configs:
-        fields[c.depth].add(receptive_field(c.depth, c.dilation))
-    cases = []
-    for scale in e.configs[0].eval_scales:
-        for depth, sides in fields.items():
-            narrow, *wider = sorted(sides)
+
+    def at(scale):
+        fields, cases = {}, []
+        for c in e.configs:
+            if c.scales == (scale,):
+                fields.setdefault(c.depth, set()).add(receptive_field(c.depth, c.dilation))
+        for depth, (narrow, *wider) in sorted((d, sorted(sides)) for d, sides in fields.items()):
             for wide in wider:
-                ours = [pick(rows, scale=scale, depth=depth, field=side) for side in (wide, narrow)]
-                label = f"×{scale:g}, {depth} layers: {wide} pixels less {narrow}"
+                places = [{"depth": depth, "field": side} for side in (wide, narrow)]
+                ours = [pick(rows, scales=f"{scale}", scale=scale, **place) for place in places]
+                label = f"×{scale}, {depth} layers: {wide} pixels less {narrow}"
                 cases.append(case(label, *ours, noise=e.noise))
-    return [_finding(e, "context", "At ×2 a field widened by dilation is better, at equal "
-                      "depth and weights", "§4.1", cases, "no run of it")]  # fmt: skip
+        return cases
+
+    return [
+        _finding(e, name, f"At ×{scale} a field widened by dilation is better, at equal depth "
+                 "and weights", "§4.1", at(scale), "no run of it")
+        for name, scale in (("context", 2), ("context4", 4))
+    ]  # fmt: skip
 
 
 def _clipping(e):
