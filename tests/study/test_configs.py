@@ -153,11 +153,13 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
         assert config.eval_sets[0] == "BSD10"
 
 
-def test_five_layers_by_adam_are_those_of_figure_3_but_for_the_update():
-    five, adam = configs.shallow("paper")
+def test_five_layers_are_those_of_figure_3_but_for_the_update():
+    five, adam, muon = configs.shallow("paper")
     assert run_id(five) in {run_id(config) for config in configs.depth("paper")}
     other = {name for name, value in vars(five).items() if vars(adam)[name] != value}
     assert other == {"optimizer", "learning_rate", "clipping", "weight_decay"}
+    longer = replace(muon, epochs=80, decay_epochs=20, eval_epochs=10)
+    assert longer == replace(adam, optimizer="muon", learning_rate=0.01, momentum=0.95)
 
 
 def test_a_longer_search_changes_one_thing_at_a_time():
