@@ -499,7 +499,18 @@ def race(e):
     assert 0 < shared.psnr.iloc[0] - end < 0.1 and shared.tflop.iloc[0] > old.tflop.max()
     assert shared.epoch.iloc[1] == 20 and shared.psnr.iloc[1] - end == pytest.approx(0.4, abs=0.05)
     names = {*e.rows.architecture + e.rows.scales}
-    assert names == {"SRCNN 9-1-53", "VDSR3", "VDSR2 3 4"}  # SRCNN for three scales is not run
+    assert names == {"SRCNN 9-1-53", "SRCNN 9-1-52 3 4", "VDSR3", "VDSR2 3 4"}
+    three = e.rows[(e.rows.architecture == "SRCNN 9-1-5") & (e.rows.scales == "2 3 4")]
+    last, at_three = final(three).set_index("scale"), three[three.scale == 3].psnr
+    assert last.step.unique() == 128_000 and last.tflop.max() < shared.tflop.iloc[0]
+    assert (last.psnr > [e.bicubic[scale] for scale in last.index]).all()
+    assert shared.psnr.iloc[0] - last.psnr[3] == pytest.approx(0.3, abs=0.05)
+    assert three.step.iloc[0] == 25_600
+    assert at_three.iloc[-1] - at_three.iloc[0] == pytest.approx(0.1, abs=0.01)
+    assert 0.2 < end - last.psnr[3] < 0.4
+    both = final(e.rows[(e.rows.architecture == "VDSR") & (e.rows.scale == 3)])
+    assert both.psnr.max() - both.psnr.min() < 0.005
+    assert both.step.max() / both.step.min() == pytest.approx(3, abs=0.05)
     ends = final(e.gains).set_index(["architecture", "scales", "scale"]).gain
     assert ends["SRCNN 9-1-5", "3", 2] < -1 and ends["VDSR", "3", 2] < -4
     assert ledger.table("bench").set_index("row").others["step-srcnn"] < 0.1
@@ -522,7 +533,17 @@ def benchmark(e):
     assert (once > best).all() and (once < theirs.VDSR).all()
     assert (eight > once[eight.index]).all() and (eight < theirs.VDSR[eight.index]).all()
     assert (once - best).idxmin() == ("Urban100", 4) and (once - best).nsmallest(2).iloc[1] > 0.15
-    assert not {"SRCNN, ours", table3.PAPERS_RECIPE} & {*ours}
+    assert table3.PAPERS_RECIPE not in ours
+    small = ours["SRCNN, ours"]
+    assert (small > ours["bicubic"]).all() and (small < theirs.SRCNN).all() and len(small) == 12
+    timed = (
+        e.more[(e.more.dataset == "Set5") & (e.more.scale == 2)]
+        .groupby("method")
+        .mean(numeric_only=True)
+    )
+    fast = timed.loc["SRCNN, ours"]
+    assert fast.seconds < timed.seconds[table3.LATER_RECIPE] / 10
+    assert timed.psnr[table3.LATER_RECIPE] - fast.psnr == pytest.approx(3, abs=0.3)
     assert (later.steps, later.batch_size, later.error, later.shrink) == (
         2400,
         64,
