@@ -60,6 +60,7 @@ OTHERS = {
         "torch": _TEXT, "device": _TEXT, "arithmetic": _TEXT,
     },
     "fields": {"run": _TEXT, "scale": _NUMBER, "state": _TEXT, "side": _NUMBER},
+    "corrections": {"run": _TEXT, "scale": _NUMBER, "factor": _NUMBER},
     "border": {"distance": _WHOLE, "method": _TEXT, "psnr": _NUMBER},
 }  # fmt: skip
 # What may be empty: settings that are None, and what was not measured.

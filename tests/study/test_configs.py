@@ -154,10 +154,12 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
 
 
 def test_five_layers_are_those_of_figure_3_but_for_the_update():
-    five, adam, muon = configs.shallow("paper")
+    five, adam, muon, *alone = configs.shallow("paper")
     assert run_id(five) in {run_id(config) for config in configs.depth("paper")}
     other = {name for name, value in vars(five).items() if vars(adam)[name] != value}
     assert other == {"optimizer", "learning_rate", "clipping", "weight_decay"}
+    assert [replace(c, scales=(2, 3, 4), eval_scales=(2, 3, 4)) for c in alone] == [five] * 3
+    assert {run_id(alone[0]), run_id(alone[2])} < ids(configs.context("paper"))
     longer = replace(muon, epochs=80, decay_epochs=20, eval_epochs=10)
     assert longer == replace(adam, optimizer="muon", learning_rate=0.01, momentum=0.95)
 

@@ -20,7 +20,7 @@ from vdsr import ledger, runs
 from vdsr.config import run_id
 from vdsr.evaluate import prepare, super_resolve
 from vdsr.model import convolutions, init_, step_operations
-from vdsr.study import configs, paper, records, studies, table3
+from vdsr.study import configs, corrections, paper, records, studies, table3
 from vdsr.study.evidence import final
 from vdsr.study.fields import by_depth
 from vdsr.study.probes import field_sides, gradient_field, step_effects
@@ -272,6 +272,15 @@ def scales(e):
     assert between["×1.5, less bicubic"] == pytest.approx(-2.06, abs=0.05)
     assert rows[rows.test_scale == 1.5].groupby("train_scales").psnr.mean().idxmax() == "2,3,4"
     assert min(v for label, v in between.items() if "×1.5, less b" not in label) > 0.6
+    # How strongly networks correct
+    factor = corrections.by_network().pivot(index="name", columns="scale", values="factor")
+    deep = [name for name in factor.index if "20 layers" in name]
+    assert len(deep) == 2 and factor.loc[deep, [2, 3, 4]].sub(1).abs().max(axis=None) < 0.06
+    assert factor.loc[deep, 1.5].between(1 / 3.1, 1 / 2.5).all()
+    small = factor.loc[["SRCNN 9-1-5", "VDSR, 5 layers, θ = 3·10⁻⁵"], [2, 3, 4]]
+    assert (small.diff(axis=1).iloc[:, 1:] > 0.25).all(axis=None)
+    assert (small[2] < 0.75).all() and (small[4] > 1.3).all()
+    assert small[4].idxmax() == small[2].idxmin() == "SRCNN 9-1-5"
 
 
 def field(e):

@@ -100,6 +100,15 @@ def test_side_curves_draw_what_can_be_seen_and_what_is_used():
     assert axis.get_ylim() == pytest.approx((6, 21.4))
 
 
+def test_correction_curves_draw_a_line_a_network():
+    rows = [("a", 2, 0.9), ("b", 2, 0.5), ("a", 4, 1.0), ("b", 4, 2.0)]
+    table = pd.DataFrame(rows, columns=["name", "scale", "factor"])
+    [axis] = figures.correction_curves(table).axes
+    drawn = lines(axis)
+    assert [*drawn["a"]] == [0.9, 1] and [*drawn["b"]] == [0.5, 2]
+    assert {*drawn["just right"]} == {1}
+
+
 def test_gradient_histogram_counts_percent():
     magnitudes = pd.DataFrame({"step": [0] * 4 + [9] * 2, "ratio": [0.1, 0.1, 10, 10, 2, 2]})
     [axis] = figures.gradient_histogram(magnitudes).axes
@@ -379,6 +388,7 @@ NOTHING = pd.DataFrame(
         figures.depth_curves, figures.residual_curves, figures.clock, figures.clipping_curves,
         figures.clipped_shares, figures.field_curves, figures.speed_points,
         figures.training_curves, figures.side_curves, figures.start_curves,
+        figures.correction_curves,
         lambda rows: figures.race_curves(rows, "tflop", "work"),
         lambda rows: figures.work_curves(rows, {"VDSR": 37.53}),
         lambda rows: figures.difference_dots(rows.psnr, "dB"),

@@ -720,6 +720,32 @@ def scale_curves(scores, bicubic):
     return _legend(figure)
 
 
+def correction_curves(table):
+    """Draw how strong a network's corrections should be against the scale, a line a network.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `vdsr.study.corrections.by_network`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if table.empty:
+        return _nothing()
+    figure, [axis] = _panels(1, 3.6)
+    axis.axhline(1, color=TEXT, linestyle=":", label="just right")
+    styles = _styles(table.name.unique())
+    for name, line in table.groupby("name", sort=False):
+        _curve(axis, line, "scale", "factor", **styles[name])
+    axis.set(
+        xlabel="scale tested",
+        ylabel="best strength of the correction\n(as a multiple of what it is)",
+    )
+    return _legend(figure)
+
+
 def field_pictures(fields):
     """Draw gradient fields, two side by side, on a logarithmic scale.
 

@@ -1,5 +1,6 @@
 """Measurements beside training: gradients, fields, borders, and the paper's arithmetic."""
 
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from ..evaluate import prepare, super_resolve
 from ..model import VDSR, convolutions, step_operations
+from ..patches import as_ratio
 from ..train import Trainer
 
 
@@ -198,6 +200,36 @@ def border_profile(model, images, scale, width=24):
         .melt(var_name="method", value_name="psnr", ignore_index=False)
         .reset_index()
     )
+
+
+def correction_factor(model, images, scale):
+    """Return how strong a network's corrections should be, as a multiple of what they are.
+
+    Of all factors by which the whole correction, output less input, might be multiplied, it is
+    the one that brings the result closest to the ground truth. Below one, the network corrects
+    too much at this scale; above one, too little.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps (1, 1, H, W) in [0, 1] to the same shape.
+    images : mapping of str to ndarray of uint8
+    scale : float
+
+    Returns
+    -------
+    float
+        By least squares over all images' pixels inside the border that scores leave out; the
+        output is not rounded.
+    """
+    border = ceil(as_ratio(scale))
+    inside = slice(border, -border), slice(border, -border)
+    product = square = 0.0
+    for _, hr, ilr in prepare(images, scale):
+        correction = (super_resolve(model, ilr) - ilr)[inside]
+        product += np.sum(correction * (hr - ilr)[inside])
+        square += np.sum(correction**2)
+    return float(product / square)
 
 
 def iteration_budget(patches):

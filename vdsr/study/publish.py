@@ -12,7 +12,7 @@ from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..runs import train_all
 from ..upscale import PRETRAINED, load_pretrained
-from . import bench, configs, crops, fields, figures, findings, lessons, paper, table3
+from . import bench, configs, corrections, crops, fields, figures, findings, lessons, paper, table3
 from .evidence import final, with_seeds
 from .queue import asked
 from .studies import STUDIES, load
@@ -158,6 +158,7 @@ def publish(names=None):
     write_text(results / "border.csv", profile.to_csv(index=False, float_format="%.6g"))
     crops.write_slider(results / "figures", network)
     fields.update()
+    corrections.update()
     for name in names or pages:
         notebook = papermill.execute_notebook(
             machine.ROOT / "notebooks" / f"{name}.ipynb",

@@ -19,6 +19,7 @@ from .paper import table
 from .probes import border_profile
 
 PAPERS_RECIPE = "VDSR, paper's recipe"
+PUBLISHED = "VDSR, authors' weights"
 LATER_RECIPE = "VDSR, later recipe"
 ENSEMBLE = f"{LATER_RECIPE}, eight orientations"
 AUTHORS = "weights/VDSR_Official.mat"
@@ -58,13 +59,13 @@ def methods(preset):
     compared = {
         "bicubic": lambda scale: None,
         "SRCNN, ours": lambda scale: single.get((scale,), every),
-        "VDSR, authors' weights": lambda scale: None,
+        PUBLISHED: lambda scale: None,
         PAPERS_RECIPE: lambda scale: recipe,
         LATER_RECIPE: lambda scale: later,
         ENSEMBLE: lambda scale: later,
     }
     if not public(preset):  # the others run without a download
-        del compared["VDSR, authors' weights"]
+        del compared[PUBLISHED]
     return compared
 
 
