@@ -167,6 +167,20 @@ def depth(e):
     assert gain.between(0.15, 0.3).all() and gain[2] == pytest.approx(0.25, abs=0.02)
     assert FIGURE3[2, 5] - less[2] > 1.5 and ends[5] - less[2] > 1.5
     assert small[(small.epoch == 30) & (small.scale == 2)].psnr.item() > middle[2] + 2
+    # Five layers by other optimisers, and for one scale each
+    other = final(studies.load("shallow", "paper", missing="skip").histories)
+    other = other[other.dataset == "Set5"].set_index(["optimizer", "scales", "scale"])
+    other = other.psnr.sort_index()
+    adam, muon = (other[name, "2 3 4"] for name in ("adam", "muon"))
+    single = pd.Series({scale: other["sgd", f"{scale}", scale] for scale in (2, 3, 4)})
+    assert (adam > less).all() and (muon > adam).all()
+    assert single[2] - muon[2] > 1 > single[2] - muon[2] - 0.1 and single[2] - less[2] > 1.6
+    printed = FIGURE3.unstack("scale").loc[5]
+    assert (printed - single).between(0, 0.65).all() and printed[2] - single[2] < 0.1
+    table2 = paper.table("table2").set_index(["train_scales", "test_scale"]).psnr
+    assert [*FIGURE3.unstack("scale").loc[20]] == [table2["2,3,4", scale] for scale in (2, 3, 4)]
+    above = FIGURE3[3][FIGURE3[3] > table2["3", 3]]
+    assert [*above.index] == [*range(8, 21)]
     chance = studies.load("noise", "paper", missing="skip").final
     chance = chance[chance.learning_rate == 0.1].groupby("residual").psnr
     spread = chance.max() - chance.min()
@@ -281,6 +295,10 @@ def scales(e):
     assert (small.diff(axis=1).iloc[:, 1:] > 0.25).all(axis=None)
     assert (small[2] < 0.75).all() and (small[4] > 1.3).all()
     assert small[4].idxmax() == small[2].idxmin() == "SRCNN 9-1-5"
+    muon = factor.loc["VDSR, 5 layers, Muon", [2, 3, 4]]
+    assert muon[2] > small[2].max() and 1.1 < muon[4] < small[4].min()
+    five = factor[factor.index.str.contains("5 layers")]
+    assert five[4].idxmin() == five[2].idxmax() == "VDSR, 5 layers, Muon" and (five[4] > 1).all()
 
 
 def field(e):
@@ -311,6 +329,15 @@ def field(e):
     assert narrow.set_index("seed").psnr.idxmax() == 0 and {*narrow.run[narrow.seed == 0]} == {
         twin.run
     }
+    # At ×4, as far as it is made
+    four = studies.as_field(e.final)
+    four = four[four.scale == 4].set_index(["depth", "field"]).psnr
+    assert {*four.index} == {(5, 11), (5, 17), (5, 29)}, "there are more networks: judge the claim"
+    assert e.finding("context4").verdict == "not run"
+    assert (four[5].drop(11) - four[5, 11]).between(0.35, 0.45).all()
+    assert abs(four[5, 29] - four[5, 17]) < 0.02 and four[5, 17] - four[5, 11] > 3 * e.noise.bar(
+        1, 1
+    )
     # The fields before and after training
     table = by_depth()
     table = table[table.scales == "2 3 4"].set_index(["depth", "scale"])
