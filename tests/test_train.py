@@ -482,6 +482,17 @@ def test_an_adjustable_step_is_never_longer_than_theta(tiny):
     assert moved.max() == pytest.approx(1e-5, rel=0.05)
 
 
+def test_the_bound_of_a_gradient_widens_as_the_rate_falls(tiny):
+    """A step may be θ long at each rate, since the bound is θ over the rate of the moment."""
+    config = replace(tiny, epochs=2, decay_epochs=1, theta=1e-5, momentum=0.0, weight_decay=0.0)
+    trainer = begun(config)
+    trainer.begin(1, 0)
+    assert float(trainer.optimizers[0].param_groups[0]["lr"]) < config.learning_rate / 5
+    before = weights(trainer)
+    trainer.one_step()
+    assert (weights(trainer) - before).abs().max() == pytest.approx(1e-5, rel=0.05)
+
+
 def test_update_is_sgd_with_momentum_and_weight_decay(tiny):
     """Two steps by hand, from the same batches: v = μ·v + g + λ·w, w = w − γ·v."""
     config = replace(tiny, clipping="none", loss="pixel", learning_rate=0.01, weight_decay=0.05,
