@@ -169,6 +169,27 @@ def cell(value):
     return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
+def extend(name, rows):
+    """Add rows to one of the tables that `table` returns; its file appears whole.
+
+    Parameters
+    ----------
+    name : str
+        A key of `OTHERS`.
+    rows : pandas.DataFrame
+        Measured values, of which four digits are kept.
+
+    Raises
+    ------
+    DamagedLedger
+        If the table is not whole. It is then left as it is.
+    """
+    with _locked(required=True):
+        whole = pd.concat([table(name), rows[[*OTHERS[name]]]], ignore_index=True)
+        text = whole.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+        write_text(_path(name), text)
+
+
 def _path(name):
     folder = machine.ROOT / "results"
     return folder / (".recording.json" if name == "journal" else f"{name}.csv")

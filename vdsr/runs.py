@@ -337,6 +337,15 @@ def recorded(config):
     return Run(identity, config, history, record | {"trouble": ""})
 
 
+def network_here(config):
+    """Return a recorded run's network if its weights are on this machine, and None otherwise.
+
+    A run that diverged has none.
+    """
+    run = recorded(config)
+    return run.model if run and not run.diverged and has_ended(config) else None
+
+
 def can_add_scores(run, config):
     """Return whether a run's end lacks scores that a config asks for, and its weights are here."""
     last = run.history[run.history.step == run.history.step.max()]

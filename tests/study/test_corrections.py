@@ -16,7 +16,7 @@ from vdsr.study.probes import correction_factor
 
 
 class Partly(torch.nn.Module):
-    """It adds a multiple of what is missing, and noise on the pixels that scores leave out."""
+    """It adds a multiple of what is missing, and spoils pixels that scores leave out."""
 
     def __init__(self, images, scale, multiple, border):
         super().__init__()

@@ -335,6 +335,8 @@ def field(e):
     four = studies.as_field(e.final)
     four = four[four.scale == 4].set_index(["depth", "field"]).psnr
     assert (four[5].drop(11) - four[5, 11]).between(0.35, 0.45).all()
+    ids = studies.as_field(e.final).query("scale == 4").run
+    assert {*ledger.read()[0].set_index("run").arithmetic[ids]} == {"bf16"}
     assert abs(four[5, 29] - four[5, 17]) < 0.02
     assert four[10, 37] - four[10, 21] > e.noise.bar(1, 1)
     further = four[10, 21] - four[5, 17]

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from .. import ledger, machine, runs
+from .. import ledger, runs
 from ..config import run_id
 from ..data import load_images
-from ..files import load_checkpoint, write_text
+from ..files import load_checkpoint
 from ..upscale import PRETRAINED, load_pretrained
 from .configs import benchmark, depth, shallow, srcnn, theta_for_scales
 from .figures import scientific
@@ -23,14 +23,11 @@ def _asked():
 
 
 def _network(identity, config):
-    """Return the authors' network, or a run's if its weights are on this machine, or None."""
+    """Return the authors' network, the one that ships, or a run's; None if it is not here."""
     if identity == PUBLISHED:
         return authors()
-    if load_checkpoint(PRETRAINED)[1]["run"] == identity:
-        return load_pretrained()
-    run = runs.recorded(config)
-    there = run and not run.diverged and runs.has_ended(config)
-    return run.model if there else None
+    shipped = load_checkpoint(PRETRAINED)[1]["run"]
+    return load_pretrained() if identity == shipped else runs.network_here(config)
 
 
 def update():
@@ -38,17 +35,13 @@ def update():
 
     A network's weights are on the machine that trained it alone, so that rows of others stay.
     """
-    table = ledger.table("corrections")
-    known, images, rows = set(table.run), load_images("Set5"), []
+    known, images = set(ledger.table("corrections").run), load_images("Set5")
     for identity, config in {PUBLISHED: None, **_asked()}.items():
         model = None if identity in known else _network(identity, config)
         if model is not None:
             factors = [correction_factor(model, images, scale) for scale in SCALES]
-            rows.append(pd.DataFrame({"run": identity, "scale": SCALES, "factor": factors}))
-    if rows:
-        table = pd.concat([table, *rows], ignore_index=True)
-        path = machine.ROOT / "results" / "corrections.csv"
-        write_text(path, table.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+            rows = pd.DataFrame({"run": identity, "scale": SCALES, "factor": factors})
+            ledger.extend("corrections", rows)
 
 
 def by_network():
@@ -61,12 +54,9 @@ def by_network():
     """
     names = {PUBLISHED: "VDSR, 20 layers, the authors'"}
     for identity, config in _asked().items():
-        how = {"adam": "Adam", "muon": "Muon"}.get(
-            config.optimizer, f"θ = {scientific(config.theta)}"
-        )
-        names[identity] = f"{config.architecture}, {config.depth} layers, {how}"
-        if config.architecture != "VDSR":
-            names[identity] = config.architecture
+        how = {"adam": "Adam", "muon": "Muon", "sgd": f"θ = {scientific(config.theta)}"}
+        name = f"VDSR, {config.depth} layers, {how[config.optimizer]}"
+        names[identity] = name if config.architecture == "VDSR" else config.architecture
     table = ledger.table("corrections")
     table.insert(0, "name", table.run.map(names))
     return table.dropna(subset="name").drop(columns="run")

@@ -2,9 +2,8 @@
 
 import pandas as pd
 
-from .. import ledger, machine, runs
+from .. import ledger, runs
 from ..config import run_id
-from ..files import write_text
 from ..patches import Patches
 from ..train import untrained
 from .configs import depth, reference
@@ -24,22 +23,19 @@ def update():
 
     A network's weights are on the machine that trained it alone, so that rows of others stay.
     """
-    table = ledger.table("fields")
-    rows = []
+    known, rows = set(ledger.table("fields").run), []
     asked = {run_id(config): config for config in (*depth("paper"), reference("paper")[0])}
     for identity, config in asked.items():
-        run = runs.recorded(config)
-        if identity in set(table.run) or not run or run.diverged or not runs.has_ended(config):
+        model = None if identity in known else runs.network_here(config)
+        if model is None:
             continue
-        states = {"before": untrained(config), "after": run.model}
+        states = {"before": untrained(config), "after": model}
         for scale in config.scales:
-            for state, model in states.items():
-                _, side = field_sides(gradient_field(model, inputs(scale)))
+            for state, network in states.items():
+                _, side = field_sides(gradient_field(network, inputs(scale)))
                 rows.append({"run": identity, "scale": scale, "state": state, "side": side})
     if rows:
-        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
-        path = machine.ROOT / "results" / "fields.csv"
-        write_text(path, table.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+        ledger.extend("fields", pd.DataFrame(rows))
 
 
 def by_depth():
