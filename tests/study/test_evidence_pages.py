@@ -229,6 +229,12 @@ def residual(e):
               for name in ("suspects", "search_theta")]  # fmt: skip
     near = pd.concat([e.rows, *others]).drop_duplicates(["run", "step", "dataset", "scale"])
     near = near[(near.learning_rate == 0.1) & (near.dataset == "Set5") & (near.init == "fan_out")]
+    low = others[0].query("learning_rate == 0.001 and theta == 1e-5 and dataset == 'Set5'")
+    assert low.run.nunique() == 1 and not low.residual.any()
+    low, slow = low.groupby("epoch").psnr.mean(), plain[0.001]
+    assert low[10] - slow[10] == pytest.approx(10, abs=0.5)
+    assert TABLE1[0.001, "non-residual", 10] - low[10] == pytest.approx(4, abs=0.5)
+    assert abs(low[80] - slow[80]) < 0.2
     by = ["loss", "theta", "residual", "epoch", "seed"]
     near = near[~near.augment].set_index(by).psnr.sort_index()
     usual = near["patch", 1e-4, False, 80]
