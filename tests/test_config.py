@@ -1,6 +1,8 @@
 import re
+import shutil
 from dataclasses import fields, replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ OTHERS = {  # a legal change of each field that decides the weights
     "steps": STEPS, "decay_epochs": {"decay_epochs": 10},
     "schedule": {"schedule": "constant", "decay_epochs": None},
     "optimizer": {"optimizer": "adam", "clipping": "none"},
-    "learning_rate": {"learning_rate": 0.01}, "last_rate": {"last_rate": 0.1},
+    "learning_rate": {"learning_rate": 0.01}, "last_rate": {"last_rate": 0.1, "clipping": "none"},
     "adam_rate": {"adam_rate": 1e-4}, "momentum": {"momentum": 0.5},
     "weight_decay": {"weight_decay": 0.0}, "error": {"error": "absolute"}, "loss": {"loss": "sum"},
     "clipping": {"clipping": "norm"}, "theta": {"theta": 3e-5}, "precision": {"precision": "bf16"},
@@ -65,6 +67,16 @@ def test_identity_holds_the_images(monkeypatch):
     before = run_id(TrainConfig())
     monkeypatch.setattr(config, "data_hash", lambda name: f"other images of {name}")
     assert run_id(TrainConfig()) != before
+
+
+def test_identity_holds_no_place(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "here" / "moved")
+    monkeypatch.chdir(tmp_path / "here")
+    places = folder, "moved", "./moved/", Path("moved"), tmp_path / "here" / "moved"
+    assert len({run_id(TrainConfig(train_set=place)) for place in places}) == 1
+    assert len({run_id(TrainConfig(train_set=f"{place}+T91")) for place in places[:2]}) == 1
+    assert run_id(TrainConfig(train_set="moved+T91")) != run_id(TrainConfig(train_set="moved"))
+    assert TrainConfig(train_set="moved").train_set == "moved"
 
 
 def test_identities_do_not_drift():
@@ -107,6 +119,8 @@ def test_equal_numbers_are_one_config():
         2.5,
     )
     assert isinstance(TrainConfig(scales=[2.0]).scales[0], int)
+    assert TrainConfig(scales=(2.001, 3.3333333)).scales == (2, 10 / 3)  # as they are used
+    assert repr(TrainConfig(weight_decay=-0.0).weight_decay) == "0.0"
     assert TrainConfig(eval_sets=(), eval_scales=(), eval_steps=[np.int32(5)]).eval_steps == (5,)
 
 
@@ -206,6 +220,10 @@ def test_what_is_no_config_has_no_identity(value):
         ({"schedule": "cosine"}, "decay_epochs must be given for schedule 'decay', and be None"),
         ({"optimizer": "adam"}, "clipping must not be 'adjustable' with optimizer 'adam'"),
         ({"optimizer": "muon"}, "clipping must not be 'adjustable' with optimizer 'muon'"),
+        ({"last_rate": 0.1}, "last_rate must be 1 with clipping 'adjustable', .*, got 0.1"),
+        ({"scales": (2, 2.0)}, r"scales must hold each of its values once, got \(2, 2.0\)"),
+        ({"eval_scales": (2, 2.001)}, "eval_scales must hold each of its values once"),
+        ({"eval_sets": ("Set5", "Set5")}, "eval_sets must hold each of its values once"),
         ({"optimizer": "muon", "clipping": "none", "depth": 2}, "needs a VDSR with hidden layers"),
         ({"optimizer": "muon", "clipping": "none", "architecture": "SRCNN 9-1-5"}, "hidden layers"),
         ({"architecture": "SRCNN 9-1-5", "patch_size": 12}, "patch_size must be at least 13 for"),
@@ -224,9 +242,15 @@ def test_what_does_not_go_together(settings, message):
         {"epochs": 10**9},
         {"learning_rate": 1e-31, "decay_epochs": 80},
         {"learning_rate": 1e-10, "theta": 1e25, "decay_epochs": 80},
-        {"learning_rate": 1e38, "last_rate": 10},
+        {"learning_rate": 1e38, "last_rate": 10, "clipping": "value"},
         {"theta": 1e-45},  # no step would change anything
-        {"learning_rate": 1e-29, "last_rate": 0.01, "decay_epochs": None, "schedule": "constant"},
+        {
+            "learning_rate": 1e-29,
+            "last_rate": 0.01,
+            "decay_epochs": None,
+            "schedule": "constant",
+            "clipping": "norm",
+        },
     ],
 )
 def test_rates_that_float32_cannot_hold_are_refused_at_once(settings):

@@ -370,6 +370,11 @@ def test_models_that_do_not_fit():
         evaluate(Returns(lambda x: (255 * x).to(torch.uint8)), images, 2)
     with pytest.raises(ValueError, match=r"model must return numbers, .* none for image 'a'"):
         evaluate(Returns(lambda x: x / 0), images, 2)
+    corner = torch.zeros(30, 32)
+    for value in (np.nan, np.inf):  # even where nothing is scored
+        corner[0, 0] = value
+        with pytest.raises(ValueError, match=r"model must return numbers, .* none for image 'a'"):
+            evaluate(Returns(lambda x: x + corner), images, 2)
     model = VDSR(2, 2)
     torch.nn.init.constant_(model.layers[0].weight, np.nan)
     with pytest.raises(ValueError, match=r"model must return numbers, .* none for image 'a'"):

@@ -72,6 +72,38 @@ def test_what_cannot_be_written_is_named(tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {"folder.onnx"}
 
 
+class Other(VDSR):
+    def forward(self, ilr):
+        return super().forward(ilr) / 2
+
+
+@pytest.mark.parametrize(
+    ("place", "layer"),
+    [
+        (1, torch.nn.LeakyReLU(0.3)), (3, torch.nn.Identity()), (0, torch.nn.Identity()),
+        (2, torch.nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")),
+        (2, torch.nn.Conv2d(4, 4, 3, padding=1, groups=2)), (4, torch.nn.Conv2d(4, 1, 1)),
+    ],
+)  # fmt: skip
+def test_other_layers_are_refused(tmp_path, place, layer):
+    model = VDSR(depth=3, width=4)
+    model.layers[place] = layer
+    with pytest.raises(
+        TypeError, match=f"layer {place} must be .*, got {layer.__class__.__name__}"
+    ):
+        export_onnx(tmp_path / "network.onnx", model=model)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_computes_otherwise_or_has_more_layers_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="only a VDSR can be exported, got Other"):
+        export_onnx(tmp_path / "network.onnx", model=Other(3, 4))
+    model = VDSR(depth=3, width=4)
+    model.layers.append(torch.nn.ReLU())
+    with pytest.raises(TypeError, match="layer 5 must be None, got ReLU"):
+        export_onnx(tmp_path / "network.onnx", model=model)
+
+
 def test_without_onnx_the_remedy_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["export", str(tmp_path / "network.onnx")]) == 1

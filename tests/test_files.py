@@ -3,12 +3,14 @@ import os
 import random
 import re
 import stat
+import time
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from vdsr import files
 from vdsr.files import DamagedFile, load_checkpoint, replacing, save_checkpoint, write_text
 
 TENSORS = {
@@ -72,6 +74,26 @@ def test_links_are_followed(tmp_path):
     assert link.is_symlink()
     assert target.read_text() == "new"
     assert [*target.parent.iterdir()] == [target]
+
+
+def test_what_killed_writers_left_is_cleared_a_day_later(tmp_path):
+    old, new, others = (tmp_path / n for n in (".vdsr-a.part", ".vdsr-b.part", "c.part"))
+    for path in (old, new, others):
+        path.write_text("half")
+    yesterday = time.time() - files.ABANDONED - 60
+    for path in (old, others):
+        os.utime(path, (yesterday, yesterday))
+    write_text(tmp_path / "whole", "1")
+    assert {p.name for p in tmp_path.iterdir()} == {new.name, others.name, "whole"}
+
+
+def test_contents_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("contents"), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("name"), replace(*paths)))
+    write_text(tmp_path / "text", "1")
+    save_checkpoint(tmp_path / "run", TENSORS, METADATA)
+    assert done == ["contents", "name"] * 2
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -241,6 +241,27 @@ def test_runs_of_code_without_a_name_are_not_recorded(tables):
     assert texts(tables) == before
 
 
+@pytest.mark.parametrize("fault", ["doubled", "spaces", "no commit"])
+def test_what_could_not_be_read_again_is_not_written(tables, tmp_path, fault):
+    before, run = texts(tables), made(3)
+    if fault == "doubled":
+        run.history.loc[1, "scale"] = 2.0
+    else:
+        run.record["commit"] = {"spaces": "  abc", "no commit": ""}[fault]
+    what = "a second row" if fault == "doubled" else "commit "
+    with pytest.raises(ValueError, match=f"run {run.id} cannot be recorded, since then: .*{what}"):
+        ledger.record(run, "paper")
+    assert texts(tables) == before
+    assert not (tmp_path / "results" / ".recording.json").exists()
+    assert ledger.check() == []
+
+
+def test_reading_makes_no_folder(tmp_path):
+    assert ledger.read()[0].empty
+    assert ledger.table("twins").empty
+    assert not (tmp_path / "results").exists()
+
+
 def test_runs_without_scores_are_not_recorded(tables):
     run = made(5)
     with pytest.raises(ValueError, match="has no scores to be recorded; give it eval_sets"):

@@ -2,6 +2,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 
 import pytest
@@ -58,6 +59,18 @@ def test_changed_code_is_trouble(clone, name):
     name, trouble = machine.commit()
     assert name == git(clone, "rev-parse", "--short=10", "HEAD")
     assert trouble == "vdsr/ has changes that are not committed; commit them"
+
+
+def test_code_that_changed_after_it_was_loaded_is_trouble(clone, monkeypatch):
+    code = clone / "vdsr" / "code.py"
+    code.write_text("1")
+    git(clone, "add", ".")
+    git(clone, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "2")
+    for when, trouble in ((1e9, ""), (machine._LOADED + 5, "vdsr/ was changed after this process")):
+        os.utime(code, (when, when))
+        machine.commit.cache_clear()
+        assert machine.commit()[1].startswith(trouble)
+        assert bool(machine.commit()[1]) == bool(trouble)
 
 
 def test_without_git(clone, monkeypatch, tmp_path):
@@ -180,6 +193,40 @@ def test_instructions_are_named(monkeypatch, kind, capability, bf16, amx, named)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert machine.instructions() == named
+
+
+def test_a_processors_name_is_one_line_without_gaps(monkeypatch):
+    text = "processor\t: 0\nmodel name\t:   Intel(R) Xeon(TM)    CPU 2.80GHz \n"
+    monkeypatch.setattr(machine.Path, "read_text", lambda self: text)
+    assert machine.device_name("cpu").startswith("Intel(R) Xeon(TM) CPU 2.80GHz, ")
+
+
+@pytest.mark.parametrize("first_out", ["first", "second"])
+def test_blocks_of_one_thread_may_overlap(monkeypatch, first_out):
+    """A number that is set in one thread is found by those that begin after it."""
+    found, number = {}, [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: number.__setitem__(0, n))
+    inside, leave = {n: threading.Event() for n in "ab"}, {n: threading.Event() for n in "ab"}
+
+    def block(name):
+        with machine.one_thread() as found[name]:
+            assert torch.get_num_threads() == 1
+            with machine.one_thread() as nested:
+                assert nested == 1
+            assert torch.get_num_threads() == 1
+            inside[name].set()
+            leave[name].wait(10)
+
+    both = {name: threading.Thread(target=block, args=[name]) for name in "ab"}
+    for name in "ab":
+        both[name].start()
+        inside[name].wait(10)
+    for name in "ab" if first_out == "first" else "ba":
+        leave[name].set()
+        both[name].join()
+    assert (found, number) == ({"a": 2, "b": 2}, [2])
+    assert not machine._before
 
 
 FAULTS = """

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,11 +9,12 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import save_file
+from skimage.io import imread, imsave
 
 import vdsr
 from vdsr import ledger, machine, runs
 from vdsr.config import run_id
-from vdsr.files import load_checkpoint, save_checkpoint
+from vdsr.files import DamagedFile, load_checkpoint, save_checkpoint
 from vdsr.train import NotReady, OutOfTime, Trainer
 
 
@@ -198,8 +200,9 @@ def left(config, state):
     """Train to the end; return its weights, and leave the run finished, or interrupted again."""
     expected = weights(vdsr.train(config))
     if state == "interrupted":
+        runs.checkpoint(run_id(config)).unlink()
         with pytest.raises(OutOfTime):
-            vdsr.train(config, refresh=True, deadline=0)
+            vdsr.train(config, deadline=0)
     return expected
 
 
@@ -274,12 +277,17 @@ def test_a_checkpoint_that_does_not_fit_its_run_is_set_aside(
     assert path.with_name(path.name + ".damaged").exists()
 
 
-def test_weights_that_are_damaged_are_not_given_out(elsewhere, tiny, tmp_path, capsys):
+def test_weights_that_are_damaged_are_not_given_out(elsewhere, tiny, tmp_path):
     run = vdsr.train(tiny)
-    flipped(tmp_path / "runs" / f"{run.id}.safetensors")
-    with pytest.raises(FileNotFoundError, match="its weights are not on this machine"):
+    path = tmp_path / "runs" / f"{run.id}.safetensors"
+    flipped(path)
+    with pytest.raises(
+        DamagedFile, match=r"is damaged: .*; vdsr\.train\(config, refresh=True\) trains"
+    ):
         _ = run.model
-    assert "is damaged" in capsys.readouterr().err
+    assert not runs.has_ended(tiny)
+    assert not runs.in_trouble(tiny)
+    assert path.exists()  # only the one that trains it may set it aside
 
 
 def test_a_run_that_diverges_is_a_result(elsewhere, wild):
@@ -294,7 +302,7 @@ def test_a_run_that_diverges_is_a_result(elsewhere, wild):
         assert run.diverged.startswith("the loss or the weights are no longer finite at step")
         ledger.record(run, "smoke")
     assert len(elsewhere) == 1
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=f"run {run.id} has no network: the loss or the w"):
         _ = run.model
 
 
@@ -311,9 +319,11 @@ def test_what_a_diverged_run_says_depends_on_no_kill_and_no_path(
     def killed(*_):
         raise KeyboardInterrupt
 
-    for stop in (1, 2):
+    for path in (tmp_path / "runs").glob(f"{whole.id}.*"):
+        path.unlink()
+    for _ in range(2):
         with pytest.raises(OutOfTime):
-            runs.attempt(wild, refresh=stop == 1, deadline=0)
+            runs.attempt(wild, deadline=0)
     monkeypatch.setattr(runs, "save_checkpoint", killed)  # as its end is written down
     with pytest.raises(KeyboardInterrupt):
         runs.attempt(wild)
@@ -406,12 +416,103 @@ def test_two_processes_do_not_train_one_run(elsewhere, tiny, tmp_path):
     assert not elsewhere
 
 
-def test_unfinished_refresh_of_a_recorded_run_has_no_model(elsewhere, tiny):
-    ledger.record(vdsr.train(tiny), "smoke")
-    with pytest.raises(OutOfTime):
-        vdsr.train(tiny, refresh=True, deadline=0)
-    with pytest.raises(FileNotFoundError, match="not on this machine"):
-        _ = vdsr.train(tiny).model
+@pytest.mark.parametrize("recorded", [True, False])
+def test_training_again_leaves_what_is_there_until_it_has_ended(
+    elsewhere, tiny, tmp_path, monkeypatch, recorded
+):
+    run = vdsr.train(tiny)
+    if recorded:
+        ledger.record(run, "smoke")
+    expected = weights(run)
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    for done in (1, 2, 3):  # the same call goes on
+        with pytest.raises(OutOfTime, match=f"stopped at step {done} of 6"):
+            vdsr.train(tiny, refresh=True, deadline=0)
+        assert torch.equal(weights(vdsr.train(tiny)), expected)
+    monkeypatch.setattr(machine, "commit", lambda: ("other", ""))
+    assert vdsr.train(tiny, refresh=True).record["commit"] == "abc then other"
+    state = load_checkpoint(runs.checkpoint(run.id))[1]
+    assert (state["finished"], state["record"]["commit"]) == (True, "abc then other")
+    assert {p.suffix for p in (tmp_path / "runs").iterdir()} == {".safetensors", ".lock"}
+
+
+def test_a_run_is_kept_if_it_cannot_be_trained_again(elsewhere, tiny):
+    run = vdsr.train(tiny)
+    with pytest.raises(ValueError, match="unknown image set 'Set55'"):
+        vdsr.train(replace(tiny, eval_sets=("Set55",)), refresh=True)
+    old = replace(tiny, recipe=1)
+    tensors, state = load_checkpoint(runs.checkpoint(run.id))
+    save_checkpoint(runs.checkpoint(run_id(old)), tensors, state | {"run": run_id(old)})
+    with pytest.raises(ValueError, match="runs of older recipes can only be shown"):
+        vdsr.train(old, refresh=True)
+    for config in (tiny, old):
+        assert runs.has_ended(config)
+
+
+def test_training_again_may_end_otherwise(elsewhere, tiny, tmp_path, monkeypatch):
+    first, check = vdsr.train(tiny), Trainer._check
+
+    def failing(self, losses):
+        if self.step >= 2:
+            raise FloatingPointError("the loss is no longer finite at step 3")
+        check(self, losses)
+
+    with monkeypatch.context() as there:
+        there.setattr(Trainer, "_check", failing)
+        assert runs.attempt(tiny, refresh=True).diverged
+    assert runs.attempt(tiny).diverged
+    assert not runs.checkpoint(first.id).exists()  # it diverged before its first checkpoint
+    assert torch.equal(weights(vdsr.train(tiny, refresh=True)), torch.cat(
+        [p.flatten() for p in vdsr.train(tiny).model.parameters()]
+    ))  # fmt: skip
+    assert not runs.attempt(tiny).diverged
+    assert {p.suffix for p in (tmp_path / "runs").iterdir()} == {".safetensors", ".lock"}
+
+
+def test_what_was_begun_again_in_trouble_is_begun_anew(elsewhere, tiny, monkeypatch):
+    vdsr.train(tiny)
+    with monkeypatch.context() as there:
+        there.setattr(machine, "commit", lambda: ("abc", "not committed"))
+        with pytest.raises(OutOfTime):
+            vdsr.train(tiny, refresh=True, deadline=0)
+    assert not vdsr.train(tiny, refresh=True).record["trouble"]
+
+
+def test_a_run_is_that_of_the_images_it_was_trained_on(
+    elsewhere, tiny, tmp_path, folder, monkeypatch
+):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    config, fit = replace(tiny, train_set=str(own)), Trainer.fit
+    trained_as = run_id(config)
+
+    def interfering(self, **options):
+        fit(self, **options)
+        shutil.copy(own / "astronaut.png", own / "another.png")
+
+    monkeypatch.setattr(Trainer, "fit", interfering)
+    run = vdsr.train(config)
+    assert (run.id, {*run.history.run}) == (trained_as, {trained_as})
+    assert run.model.layers
+    ledger.record(run, "smoke")
+    assert runs.recorded(config) is None  # which now has two images
+
+
+def test_a_folder_that_has_changed_is_scored_again(elsewhere, tiny, tmp_path, folder):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    config = replace(tiny, eval_sets=(str(own), folder), eval_steps=(3,))
+    before = vdsr.train(config).history.set_index(["dataset", "step"]).psnr
+    image = imread(own / "astronaut.png")
+    imsave(own / "astronaut.png", image[::-1, ::-1] // 2)
+    after = vdsr.train(config)
+    expected = vdsr.evaluate(after.model, str(own), 2).psnr.mean()
+    after = after.history.set_index(["dataset", "step"]).psnr
+    assert after[str(own), 6] == pytest.approx(expected, abs=1e-3)
+    assert abs(before[str(own), 6] - expected) > 0.5
+    assert (str(own), 3) not in after.index  # of the images that were there then
+    assert [*after[folder]] == [*before[folder]]
+    assert len(elsewhere) == 1
 
 
 def test_a_run_is_kept_if_what_it_goes_on_from_is_gone(elsewhere, tiny, tmp_path):

@@ -1,4 +1,5 @@
 import re
+import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,6 +15,7 @@ from vdsr import TrainConfig, evaluate, load_pretrained
 from vdsr.config import run_id
 from vdsr.files import DamagedFile, load_checkpoint, save_checkpoint
 from vdsr.model import convolutions
+from vdsr.patches import Patches
 from vdsr.train import NotReady, OutOfTime, Trainer, model_weights
 
 SGD = {}
@@ -22,7 +24,10 @@ ADAM = {"optimizer": "adam", "clipping": "none", "learning_rate": 1e-3, "schedul
 MUON = {"optimizer": "muon", "clipping": "norm", "theta": 1.0, "learning_rate": 0.02}
 OPTIMIZERS = pytest.mark.parametrize("settings", [SGD, ADAM, MUON], ids=["sgd", "adam", "muon"])
 AVERAGED = {"average": 0.7}
-SRCNN = {"architecture": "SRCNN 9-1-5", "patch_size": 33, "overlap": 19, "last_rate": 0.1}
+SRCNN = {
+    "architecture": "SRCNN 9-1-5", "patch_size": 33, "overlap": 19, "last_rate": 0.1,
+    "clipping": "value",
+}  # fmt: skip
 
 
 def begun(config, path="not kept"):
@@ -566,7 +571,7 @@ def test_rates_through_a_training(tiny, tmp_path, monkeypatch):
         step(self)
 
     monkeypatch.setattr(Trainer, "one_step", watched)
-    trained(replace(tiny, last_rate=0.5), tmp_path / "decay")
+    trained(replace(tiny, last_rate=0.5, clipping="norm"), tmp_path / "decay")
     assert np.allclose(rates, [[0.1, 0.05]] * 6 + [[0.01, 0.005]] * 6)
     rates.clear()
     trained(replace(tiny, **ADAM), tmp_path / "cosine")
@@ -587,7 +592,9 @@ def test_adams_first_step_is_the_learning_rate(tiny):
 
 
 def test_srcnn_trains_without_padding_and_its_last_layer_slowly(tiny):
-    config = replace(tiny, **SRCNN, clipping="none", weight_decay=0.0, learning_rate=1e-4)
+    config = replace(
+        tiny, **SRCNN | {"clipping": "none", "weight_decay": 0.0, "learning_rate": 1e-4}
+    )
     trainer = begun(config)
     before = [p.detach().clone() for p in trainer.parameters]
     hr, ilr = trainer.patches.batch(trainer.order[0])
@@ -789,3 +796,33 @@ def test_patches_are_cut_once_for_runs_of_one_set(tiny):
     first, second = (Trainer(replace(tiny, seed=s), "not kept", device="cpu") for s in (0, 1))
     assert first.patches is second.patches
     assert Trainer(replace(tiny, scales=(2,)), "x", device="cpu").patches is not first.patches
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"augment": True}, {"shrink": True}, {"keep": 0.5}, {"overlap": 20},
+        {"patch_size": 30}, {"scales": (2,)},
+    ],
+)  # fmt: skip
+def test_patches_are_those_that_the_config_says(tiny, settings):
+    config = replace(tiny, **settings)
+    wanted = Patches(
+        config.train_set, config.scales, size=config.patch_size, overlap=config.overlap,
+        augment=config.augment, shrink=config.shrink, keep=config.keep,
+    )  # fmt: skip
+    trainer = Trainer(config, "not kept", device="cpu")
+    assert trainer.steps_per_epoch == len(wanted) // 3
+    assert len(wanted) != len(Patches(tiny.train_set, tiny.scales)) or not settings
+    for name in ("hr", "ilr"):
+        assert torch.equal(getattr(trainer.patches, name), getattr(wanted, name))
+
+
+def test_a_folder_that_has_changed_gives_other_patches(tiny, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(tiny.train_set, own)
+    config = replace(tiny, train_set=str(own))
+    before = Trainer(config, "not kept", device="cpu")
+    shutil.copy(own / "astronaut.png", own / "another.png")
+    after = Trainer(config, "not kept", device="cpu")
+    assert len(after.patches) == 2 * len(before.patches)

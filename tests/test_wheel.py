@@ -25,7 +25,9 @@ from vdsr.study import paper
 
 installed = Path(vdsr.__file__)
 assert installed.is_relative_to(sys.prefix), installed
-assert machine.ROOT == Path.cwd(), machine.ROOT
+assert machine.ROOT == Path.cwd() / "vdsr-study", machine.ROOT
+Path("results").mkdir()
+Path("results/scores.csv").write_text("somebody,1")  # which is nothing of ours
 assert {"Set5", "T91"} <= {*data.dataset_names()}
 assert len(paper.table("table3"))
 
@@ -40,7 +42,8 @@ config = vdsr.TrainConfig(depth=2, width=2, epochs=None, steps=2, schedule="cons
                           eval_sets=(), eval_scales=())
 run = vdsr.train(config)
 assert run.record["updates"] == 2
-assert Path.cwd() / "runs" / f"{run.id}.safetensors" == runs.checkpoint(run.id)
+assert machine.ROOT / "runs" / f"{run.id}.safetensors" == runs.checkpoint(run.id)
+assert not (machine.ROOT / "results").exists()  # nothing was recorded
 assert runs.checkpoint(run.id).exists()
 print(run.id)
 """

@@ -11,9 +11,10 @@ from numbers import Real
 from typing import Literal, get_args
 
 from .checks import shown
-from .data import data_hash, dataset_name
+from .data import data_hash, dataset_name, without_places
 from .files import PRETRAINED, load_checkpoint
 from .model import SRCNN, VDSR
+from .patches import as_ratio
 
 # Raised when the training code changes its meaning, lest older runs pass for new ones.
 RECIPE = 2
@@ -125,6 +126,11 @@ class TrainConfig:
                 f"clipping must not be 'adjustable' with optimizer {self.optimizer!r}: that is for "
                 f"'sgd', whose steps it bounds; give clipping='none'"
             )
+        if self.clipping == "adjustable" and self.last_rate != 1:
+            raise ValueError(
+                f"last_rate must be 1 with clipping 'adjustable', whose bound is for one learning "
+                f"rate, got {self.last_rate!r}"
+            )
         if self.optimizer == "muon" and (self.architecture != "VDSR" or self.depth < 3):
             raise ValueError(
                 f"optimizer must be 'sgd' or 'adam' for {self.label}: "
@@ -198,6 +204,8 @@ class TrainConfig:
 def run_id(config):
     """Return a run's identity: a hash of what decides its weights, its images among them.
 
+    Where a folder of images is does not count.
+
     Fields that were added when runs had been recorded carry in ``metadata["before"]`` the value
     that those runs had, which leaves their identities as they are.
 
@@ -214,6 +222,7 @@ def run_id(config):
         if not f.metadata.get("scoring")
         and not ("before" in f.metadata and f.metadata["before"] == getattr(config, f.name))
     }
+    settings["train_set"] = without_places(config.train_set)
     what = [settings, data_hash(config.train_set)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -247,7 +256,10 @@ def _checked(each, value):
             parts = None
         if parts is None:
             raise ValueError(f"{each.name} must be a tuple, got {shown(value)}")
-        return tuple(_element(each.name, kinds[0], one) for one in parts) or _empty(each)
+        parts = tuple(_element(each.name, kinds[0], one) for one in parts)
+        if len({*parts}) < len(parts):
+            raise ValueError(f"{each.name} must hold each of its values once, got {shown(value)}")
+        return parts or _empty(each)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{each.name} must be a number, got {shown(value)}")
     low, high = rules["low"], rules["high"]
@@ -257,20 +269,21 @@ def _checked(each, value):
             f"{each.name} must be {least} {low:g} and at most {high:g}, got {shown(value)}"
         )
     if each.type is float:
-        return float(value)
+        return float(value) + 0.0  # a zero has no sign: equal configs are one run
     if value != int(value):
         raise ValueError(f"{each.name} must be a whole number, got {shown(value)}")
     return int(value)
 
 
 def _element(name, kind, value):
-    """Return an element of a tuple: equal configs are one run, be a scale 2 or 2.0."""
+    """Return an element of a tuple: equal configs are one run, be a scale 2, 2.0 or 2.001."""
     if kind is str:
         return _image_set(name, value)
     if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value <= 10**9:
         raise ValueError(f"{name} must be numbers from 1 to 1e+09, got {shown(value)}")
     if kind is int and value != int(value):
         raise ValueError(f"{name} must be whole numbers, got {shown(value)}")
+    value = value if kind is int else as_ratio(value)
     return int(value) if value == int(value) else float(value)
 
 

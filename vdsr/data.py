@@ -117,6 +117,11 @@ def dataset_name(dataset):
     return os.path.join(os.curdir, name) if _known(name.split("+")) else name
 
 
+def without_places(dataset):
+    """Return what `dataset_name` does, with ``"./"`` in the place of each folder."""
+    return "+".join("./" if isinstance(part, Path) else part for part in _parts(dataset))
+
+
 def fetch(paths):
     """Return local paths of registered files, downloading those that are missing.
 

@@ -113,7 +113,8 @@ def score(model, pairs, scale):
         start = perf_counter()
         sr = ilr if model is None else super_resolve(model, ilr)
         rows.append({"image": name, "scale": scale, "seconds": perf_counter() - start})
-        sr = np.where(np.isinf(sr), np.nan, sr)  # which would pass for white
+        if not np.isfinite(sr).all():  # infinity would pass for white, and the border for nothing
+            sr = np.full_like(sr, np.nan)
         planes.append((hr[shave, shave], sr.round().clip(0, 255)[shave, shave]))
     with ThreadPoolExecutor() as pool:  # after the timing, which it would disturb
         scores = pool.map(lambda pair: similarity(*pair), planes)

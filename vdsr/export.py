@@ -1,6 +1,7 @@
 """The network as an ONNX file, for programs that run without PyTorch."""
 
 import os
+from itertools import zip_longest
 
 from torch import nn
 
@@ -31,7 +32,7 @@ def export_onnx(path, *, model=None):
     ImportError
         If the package onnx is not installed.
     TypeError
-        If `model` is not a VDSR.
+        If `model` is not a VDSR, or its layers are not those that `VDSR` makes.
     ValueError
         If it has weights that are not finite.
     OSError
@@ -44,8 +45,9 @@ def export_onnx(path, *, model=None):
             "export_onnx needs the package onnx, which `pip install onnx` brings"
         ) from None
     model = load_pretrained() if model is None else model
-    if not isinstance(model, VDSR):
+    if type(model) is not VDSR:
         raise TypeError(f"only a VDSR can be exported, got {type(model).__name__}")
+    _check_layers(model)
     check(model)
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; name the file to write, network.onnx, say")
@@ -84,3 +86,22 @@ def export_onnx(path, *, model=None):
     onnx.checker.check_model(file, full_check=True)
     with replacing(path) as part:
         part.write_bytes(file.SerializeToString())
+
+
+def _check_layers(model):
+    """Raise a TypeError for a layer that has been put in place of one of `VDSR`'s own."""
+    found = [*map(repr, model.layers)]
+    inner = next((c for c in model.layers[2:-1] if type(c) is nn.Conv2d), None)
+    first = model.layers[0]
+    own = VDSR(
+        depth=max(2, (len(found) + 1) // 2),
+        width=getattr(first, "out_channels", 1),
+        dilation=inner.dilation[0] if inner else 1,
+        bias=getattr(first, "bias", None) is not None,
+    )
+    for i, (got, expected) in enumerate(zip_longest(found, map(repr, own.layers))):
+        if got != expected:
+            raise TypeError(
+                f"only the layers that VDSR makes can be exported: layer {i} must be {expected}, "
+                f"got {got}"
+            )

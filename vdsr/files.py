@@ -6,11 +6,14 @@ import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
+from time import time
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+# Seconds after its last change that an unfinished file is nobody's any more.
+ABANDONED = 24 * 3600
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
 
 
@@ -35,11 +38,14 @@ def replacing(path):
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear(path.parent)
     handle, part = mkstemp(dir=path.parent, prefix=".vdsr-", suffix=".part")
     os.close(handle)
     part = Path(part)
     try:
         yield part
+        with part.open("rb+") as file:  # or a power cut may leave the name without the contents
+            os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
         # What open() would have left or given it.
@@ -53,6 +59,14 @@ def replacing(path):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _clear(folder):
+    """Remove what writers that were killed have left in a folder, once nobody can be at it."""
+    for part in folder.glob(".vdsr-*.part"):
+        with suppress(OSError):  # another one clears, too
+            if time() - part.stat().st_mtime > ABANDONED:
+                part.unlink()
 
 
 def write_text(path, text):

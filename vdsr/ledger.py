@@ -105,8 +105,8 @@ def record(run, preset):
     Raises
     ------
     ValueError
-        If the run was made by code that is not committed, has no scores, or went on from a run
-        that is not recorded.
+        If the run was made by code that is not committed, has no scores, went on from a run
+        that is not recorded, or has a value that its tables cannot hold.
     DamagedLedger
         If the ledger is not whole. It is then left as it is.
     """
@@ -128,6 +128,11 @@ def record(run, preset):
     with _locked(required=True):
         _parsed(*(_text(name) for name in COLUMNS))
         new = {k: _as_text(table.reindex(columns=[*COLUMNS[k]])) for k, table in tables.items()}
+        try:  # what cannot be read again is not written
+            _parsed(*(_replaced(name, run.id + ",", new[name].splitlines()[1:]) for name in new))
+        except DamagedLedger as error:
+            what = str(error).removesuffix(f". {REMEDY}")
+            raise ValueError(f"run {run.id} cannot be recorded, since then: {what}") from error
         write_text(_path("journal"), json.dumps({"run": run.id, "new": new}))
         _finish()
 
@@ -198,16 +203,18 @@ def _path(name):
 def _locked(required=False):
     """Return a lock on the ledger, with what a killed process left half-done being finished.
 
-    A folder that cannot be written to needs no lock: nobody changes it.
+    A folder that is not there, or cannot be written to, needs none to be read.
     """
     folder = machine.ROOT / "results"
+    if not (required or folder.is_dir()):
+        return StringIO()  # a context that does nothing
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
     except OSError:
         if required:
             raise
-        return StringIO()  # a context that does nothing
+        return StringIO()
     try:
         if _path("journal").exists():
             _finish()
@@ -229,12 +236,15 @@ def _finish():
             f"remove that file, and record the run again"
         ) from error
     for name, new in rows.items():
-        header, *lines = (
-            _text(name) or _as_text(pd.DataFrame(columns=[*COLUMNS[name]]))
-        ).splitlines()
-        kept = [line for line in lines if not line.startswith(start)]
-        write_text(_path(name), "\n".join([header, *kept, *new]) + "\n")
+        write_text(_path(name), _replaced(name, start, new))
     _path("journal").unlink()
+
+
+def _replaced(name, start, new):
+    """Return a table's text with new lines in place of those that start as they do."""
+    header, *lines = (_text(name) or _as_text(pd.DataFrame(columns=[*COLUMNS[name]]))).splitlines()
+    kept = [line for line in lines if not line.startswith(start)]
+    return "\n".join([header, *kept, *new]) + "\n"
 
 
 def _text(name):

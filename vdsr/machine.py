@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from functools import cache
@@ -12,12 +13,15 @@ from pathlib import Path
 import psutil
 import torch
 
-# The project's folder, if the package is used from a clone; else the one that is worked in.
+# The project's folder, if the package is used from a clone; else one where one works.
 CLONE = Path(__file__).parents[1]
-ROOT = CLONE if (CLONE / "pyproject.toml").exists() else Path.cwd()
+ROOT = CLONE if (CLONE / "pyproject.toml").exists() else Path.cwd() / "vdsr-study"
+_LOADED = time.time()  # when this process has read its code, to a second or so
 # For glibc's mallopt: blocks below 32 MiB come from the heap (M_MMAP_THRESHOLD), of which nothing
 # is given back (M_TRIM_THRESHOLD), and which grows by 256 MiB (M_TOP_PAD).
 _KEEPING = (-3, 2**25), (-1, 2**31 - 1), (-2, 2**28)
+# Of torch's threads, the number that each thread inside `one_thread` goes back to.
+_before, _entering = {}, threading.Lock()
 
 
 @cache  # the code that runs is the one that was there when it was first asked
@@ -37,8 +41,12 @@ def commit():
         top = git("rev-parse", "--show-toplevel")
         if os.path.samefile(top, CLONE):
             name = git("rev-parse", "--short=10", "HEAD")
-            changed = git("status", "--porcelain", "--", "vdsr")
-            return name, "vdsr/ has changes that are not committed; commit them" if changed else ""
+            if git("status", "--porcelain", "--", "vdsr"):
+                return name, "vdsr/ has changes that are not committed; commit them"
+            sources = (CLONE / "vdsr").rglob("*.py")
+            if max((file.stat().st_mtime for file in sources), default=0) > _LOADED:
+                return name, "vdsr/ was changed after this process had loaded it; start it anew"
+            return name, ""
         reason = f"{CLONE} is not a clone of the project, but inside {top}"
     except FileNotFoundError:
         reason = "git is not installed"
@@ -71,13 +79,25 @@ def device_name(device):
 
 @contextmanager
 def one_thread():
-    """Let torch compute in one thread in a block, and give the number that it had."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Let torch compute in one thread in a block, and give the number that it had.
+
+    A thread of Python that enters while another is inside would find a one that is not to stay,
+    and takes the other's number.
+    """
+    me = threading.get_ident()
+    with _entering:
+        threads = torch.get_num_threads()
+        nested = me in _before
+        if not nested:
+            threads = _before[me] = next(iter(_before.values()), threads)
+        torch.set_num_threads(1)
     try:
         yield threads
     finally:
-        torch.set_num_threads(threads)
+        with _entering:
+            if not nested:
+                del _before[me]
+            torch.set_num_threads(threads)
 
 
 def keep_memory():
@@ -114,7 +134,8 @@ def instructions():
 def _cpu_name():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+        names = (line.split(": ")[1] for line in lines if line.startswith("model name"))
+        return " ".join(next(names).split())
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

@@ -21,7 +21,7 @@ from . import ledger, machine
 from .checks import shown
 from .config import TrainConfig, run_id
 from .files import DamagedFile, replacing, save_checkpoint
-from .train import OutOfTime, Trainer, first_weights, load_state, model_weights
+from .train import OutOfTime, Trainer, load_state, model_weights
 
 HISTORY = [*ledger.COLUMNS["scores"]]
 # A step uses all of a process's threads or its GPU, and settings of torch that all threads share.
@@ -64,7 +64,16 @@ class Run:
     @property
     def model(self):
         """The trained network, on the CPU and in evaluation mode."""
-        tensors, metadata = _load(checkpoint(self.id))
+        if self.diverged:
+            raise FileNotFoundError(f"run {self.id} has no network: {self.diverged}")
+        try:
+            tensors, metadata = load_state(checkpoint(self.id), self.id)
+        except FileNotFoundError:
+            metadata = {}
+        except DamagedFile as error:
+            raise DamagedFile(
+                f"{error}; vdsr.train(config, refresh=True) trains the run again"
+            ) from error
         if not metadata.get("finished"):
             raise FileNotFoundError(
                 f"run {self.id} is recorded, but its weights are not on this machine; "
@@ -84,7 +93,8 @@ def train(config, *, refresh=False, deadline=None):
         A run that was scored on fewer image sets or scales is scored on the others, too, as it
         is at its end, if its weights are on this machine.
     refresh : bool
-        Train again from the start, whatever is recorded or begun.
+        Train again from the start, whatever is recorded or begun. That stays as it is until the
+        new training has ended; if it is interrupted, the same call goes on.
     deadline : float, optional
         Value of `time.monotonic` at which to save the state and stop.
 
@@ -171,20 +181,28 @@ def serve(config, identity, until=None, start=None):
         return path.suffix, path.read_bytes()
 
 
-def receive(config, suffix, data):
+def receive(config, identity, suffix, data):
     """Return a run that `serve` has trained elsewhere, and keep its file as if trained here.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    identity : str
+        The run's, as `serve` was given it: a folder of images may be another one by now.
+    suffix, data
+        From `serve`.
 
     Raises
     ------
     vdsr.files.DamagedFile
         If the data are not what was sent, or another run's.
     """
-    path = checkpoint(run_id(config)).with_suffix(suffix)
+    path = checkpoint(identity).with_suffix(suffix)
     with replacing(path) as part:
         part.write_bytes(data)
-        what = f"what arrived is not the end of run {run_id(config)}"
+        what = f"what arrived is not the end of run {identity}"
         try:
-            _, state = load_state(part, run_id(config))
+            _, state = load_state(part, identity)
         except DamagedFile as error:
             raise DamagedFile(f"{what}: {error}") from error
         if not _ended(state):
@@ -220,17 +238,34 @@ def _end(config, refresh, deadline):
         raise Busy(f"run {path.stem} is being trained by another process") from None
     with lock:
         ended = path.with_suffix(".diverged")  # beside the last good checkpoint
-        if refresh:
-            if config.start:  # what is there is not given up for a run that cannot begin
-                first_weights(config, path.parent)
-            path.unlink(missing_ok=True)
-            ended.unlink(missing_ok=True)
-        return _load(ended)[1] or _go_on(config, path, ended, deadline)
+        again = path.with_suffix(".again")
+        if refresh and any(each.exists() for each in (path, ended, again)):
+            return _train_again(config, path, ended, again, deadline)
+        if ended.exists():
+            try:
+                return load_state(ended, path.stem)[1]
+            except DamagedFile as error:
+                _set_aside(ended, error)
+        return _go_on(config, path, ended, deadline)
+
+
+def _train_again(config, path, ended, again, deadline):
+    """Train a run from the start beside what is there of it, which its end then replaces."""
+    if _load(again)[1].get("record", {}).get("trouble"):  # which the new training shall not have
+        again.unlink()
+    state = _go_on(config, again, ended, deadline)
+    if "diverged" not in state:
+        ended.unlink(missing_ok=True)
+    if again.exists():
+        os.replace(again, path)
+    else:  # it diverged before its first checkpoint
+        path.unlink(missing_ok=True)
+    return state
 
 
 def _as_run(config, state):
-    """Return a run from the state that it ended in."""
-    identity = run_id(config)
+    """Return a run from the state that it ended in, which knows on what images it was trained."""
+    identity = state["run"]
     history = pd.DataFrame(state["history"], columns=HISTORY[1:])
     history.insert(0, "run", identity)
     record = state["record"] | {
@@ -367,20 +402,15 @@ def checkpoint(identity):
 
 
 def _load(path):
-    """Return a checkpoint's tensors and metadata, empty if there is none or it is damaged.
-
-    A damaged file is renamed and named, and its run starts again.
-    """
+    """Return a checkpoint's tensors and metadata, empty if there is none or it is damaged."""
     try:
         return load_state(path, path.stem)
-    except FileNotFoundError:
-        return {}, {}
-    except DamagedFile as error:
-        _set_aside(path, error)
+    except (FileNotFoundError, DamagedFile):
         return {}, {}
 
 
 def _set_aside(path, error):
+    """Rename a damaged file, which only the one that holds the run's lock may do."""
     aside = path.with_name(path.name + ".damaged")
     os.replace(path, aside)
     print(f"{error}. It is now {aside.name}, and the run starts again.", file=sys.stderr)

@@ -139,6 +139,7 @@ class Trainer:
         self.step = 0  # finished ones
         self.seconds = 0.0  # spent on training alone
         self.history = []
+        self.images = {}  # the contents, as a hash, of the image sets that have been scored
         if self.checkpoint.exists():
             self._restore()
 
@@ -158,11 +159,12 @@ class Trainer:
         return self.config.learning_rate * self.factor
 
     def state(self):
-        """Return all but the tensors: run, config, step, seconds, history, finished, record."""
+        """Return all but the tensors: run, config, step, history, record and so on."""
         return {
             "run": self.identity, "config": settings_of(self.config), "step": self.step,
             "seconds": self.seconds, "tflop": self.step * self.operations / 1e12,
-            "history": self.history, "finished": self.finished, "record": self.record,
+            "history": self.history, "images": self.images, "finished": self.finished,
+            "record": self.record,
         }  # fmt: skip
 
     def unscored(self):
@@ -191,6 +193,7 @@ class Trainer:
         FloatingPointError
             When the loss stops being finite.
         """
+        self._forget_others()
         pairs = [
             (name, scale, list(prepare(load_images(name), scale)))
             for name, scale in self.config.scored
@@ -232,13 +235,24 @@ class Trainer:
                 raise OutOfTime(f"stopped at step {self.step} of {self.total_steps}")
 
     def rescore(self):
-        """Score a finished network on what its history lacks of the config's image sets."""
+        """Score a finished network on what its history lacks of the config's image sets.
+
+        What was scored on a folder that has changed since then is lacking, too.
+        """
+        self._forget_others()
         known = {(r["dataset"], r["scale"]) for r in self.history if r["step"] == self.step}
         missing = [(n, s, prepare(load_images(n), s)) for n, s in self.config.scored
                    if (n, s) not in known]  # fmt: skip
         if missing:
             self._score(None, missing)
             self._save()
+
+    def _forget_others(self):
+        """Remove scores of folders that have other images now."""
+        now = {name: data_hash(name) for name in self.config.eval_sets}
+        changed = {name for name in now if self.images.get(name, now[name]) != now[name]}
+        self.history = [row for row in self.history if row["dataset"] not in changed]
+        self.images |= now
 
     def _buffers(self):
         """Return the tensors of optimisers and averages by name."""
@@ -406,6 +420,7 @@ class Trainer:
         tensors, metadata = load_state(self.checkpoint, self.identity)
         self.step, self.seconds = metadata["step"], metadata["seconds"]
         self.history, self.record = metadata["history"], metadata["record"]
+        self.images = metadata.get("images", {})  # which older checkpoints lack
         wanted = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if not self.finished:
             wanted |= self._buffers() | {"measures": self.measures}
@@ -445,9 +460,9 @@ def load_state(path, identity):
             f"{path} is the checkpoint of run {metadata.get('run')}, not of {identity}"
         )
     forms = {"step": int, "seconds": (int, float), "tflop": (int, float), "history": list,
-             "finished": bool, "record": dict, "config": dict}  # fmt: skip
+             "images": dict, "finished": bool, "record": dict, "config": dict}  # fmt: skip
     for name, form in forms.items():
-        if not isinstance(metadata.get(name), form):
+        if not isinstance(metadata.get(name, {} if name == "images" else None), form):
             raise DamagedFile(f"{path} is damaged: its {name} is {metadata.get(name)!r:.60}")
     for row in metadata["history"]:
         if not (isinstance(row, dict) and {"step", "epoch", "dataset", "scale"} <= row.keys()):

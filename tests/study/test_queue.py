@@ -395,7 +395,7 @@ def test_only_the_end_of_the_run_that_was_asked_for_is_taken(studies, tiny, tmp_
     monkeypatch.delenv("VDSR_RUNS_DIR")
     for suffix, data in (answer, (".safetensors", begun)):
         with pytest.raises(DamagedFile, match=f"is not the end of run {run_id(tiny)}"):
-            runs.receive(tiny, suffix, data)
+            runs.receive(tiny, run_id(tiny), suffix, data)
     assert not runs.checkpoint(run_id(tiny)).exists()
 
 
@@ -504,7 +504,7 @@ def test_an_earlier_divergence_does_not_outlive_a_run_that_comes_home(
     with monkeypatch.context() as there:
         there.setenv("VDSR_RUNS_DIR", str(tmp_path / "far"))
         answer = runs.serve(tiny, run_id(tiny))
-    assert not runs.receive(tiny, *answer).diverged
+    assert not runs.receive(tiny, run_id(tiny), *answer).diverged
     assert not stale.exists()
 
 

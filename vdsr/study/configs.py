@@ -390,8 +390,8 @@ def benchmark(preset):
 
     Both see 281 of the 291 images in eight orientations. The other ten are BSD10, which says how
     good they are before any test set does. The first is the longest of `optimisers`. The paper's
-    80 epochs of so many patches would be 518,800 steps, and it prints 9,960. Four epochs are 25,940,
-    about as many as the shortest reading of `epoch`'s clock.
+    80 epochs of so many patches would be 518,800 steps, and it prints 9,960. Four epochs are
+    25,940, about as many as the shortest reading of `epoch`'s clock.
     """
     preset, base = preset_config(preset)
     later = [config for config in optimisers(preset) if config.shrink][-1]

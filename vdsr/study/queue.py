@@ -169,7 +169,7 @@ def _on(executor, left, deadline):
     while futures:
         future = next(as_completed(futures))
         identity = futures.pop(future)
-        yield identity, partial(_received, left[identity], future)
+        yield identity, partial(_received, left[identity], identity, future)
         go_on_from(identity)
 
 
@@ -182,14 +182,14 @@ def _served(config, identity, until, start):
         return stop
 
 
-def _received(config, future):
+def _received(config, identity, future):
     try:
         answer = future.result()
     except CancelledError:
         raise ConnectionError("its workers' scheduler has ended") from None
     if isinstance(answer, Exception):
         raise answer
-    return runs.receive(config, *answer)
+    return runs.receive(config, identity, *answer)
 
 
 def overview(names, preset, seeds=1):
