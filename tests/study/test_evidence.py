@@ -235,8 +235,8 @@ def test_caption_says_what_is_shown(evidence, row):
 def test_caption_says_what_chance_does(evidence, row):
     made = configs.depth("paper")
     said = evidence("ablation_depth", [row(made[0], 36.0)]).caption
-    assert "standard deviation of 0.020 dB" in said
-    assert "By chance alone two single runs may differ by 0.08 dB. The PSNR" in said
+    assert "standard deviation is 0.020 dB" in said
+    assert "two single runs must differ by more than 0.08 dB before the difference counts" in said
 
 
 def test_caption_of_other_networks(evidence, row):

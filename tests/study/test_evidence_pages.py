@@ -176,7 +176,9 @@ def depth(e):
     assert (adam > less).all() and (muon > adam).all()
     assert single[2] - muon[2] > 1 > single[2] - muon[2] - 0.1 and single[2] - less[2] > 1.6
     printed = FIGURE3.unstack("scale").loc[5]
+    assert 0.5 < (single[2] - muon[2]) / (ends[5] - psnr.loc[5, 2]) < 0.6
     assert (printed - single).between(0, 0.65).all() and printed[2] - single[2] < 0.1
+    assert ((printed - single) < missed.loc[10:].max() + 0.05).all()
     table2 = paper.table("table2").set_index(["train_scales", "test_scale"]).psnr
     assert [*FIGURE3.unstack("scale").loc[20]] == [table2["2,3,4", scale] for scale in (2, 3, 4)]
     above = FIGURE3[3][FIGURE3[3] > table2["3", 3]]
