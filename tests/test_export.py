@@ -95,12 +95,49 @@ def test_other_layers_are_refused(tmp_path, place, layer):
     assert not [*tmp_path.iterdir()]
 
 
+def hooked(model):
+    model.layers[1].register_forward_hook(lambda *_: None)
+
+
+def replaced(model):
+    model.layers[0].forward = lambda x: x
+
+
+def normed(model):
+    torch.nn.utils.parametrizations.weight_norm(model.layers[2])
+
+
+def buffered(model):
+    model.layers[2].register_buffer("mask", torch.ones(1))
+
+
+@pytest.mark.parametrize("change", [hooked, replaced, normed, buffered])
+def test_layers_that_compute_otherwise_are_refused(tmp_path, change):
+    model = VDSR(depth=3, width=4)
+    change(model)
+    with pytest.raises(TypeError, match="be exported"):
+        export_onnx(tmp_path / "network.onnx", model=model)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_exporting_draws_no_random_numbers(tmp_path):
+    torch.manual_seed(0)
+    export_onnx(tmp_path / "network.onnx", model=load_pretrained())
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    load_pretrained()
+    assert torch.equal(drawn, torch.rand(1))
+
+
 def test_what_computes_otherwise_or_has_more_layers_is_refused(tmp_path):
     with pytest.raises(TypeError, match="only a VDSR can be exported, got Other"):
         export_onnx(tmp_path / "network.onnx", model=Other(3, 4))
     model = VDSR(depth=3, width=4)
     model.layers.append(torch.nn.ReLU())
     with pytest.raises(TypeError, match="layer 5 must be None, got ReLU"):
+        export_onnx(tmp_path / "network.onnx", model=model)
+    model.layers = torch.nn.Sequential()
+    with pytest.raises(TypeError, match=r"layer 0 must be Conv2d\(.*, got None"):
         export_onnx(tmp_path / "network.onnx", model=model)
 
 

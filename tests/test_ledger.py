@@ -256,10 +256,13 @@ def test_what_could_not_be_read_again_is_not_written(tables, tmp_path, fault):
     assert ledger.check() == []
 
 
-def test_reading_makes_no_folder(tmp_path):
+def test_reading_makes_no_folder_and_writing_makes_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "ROOT", tmp_path / "new" / "folder")
     assert ledger.read()[0].empty
     assert ledger.table("twins").empty
-    assert not (tmp_path / "results").exists()
+    assert not [*tmp_path.iterdir()]
+    ledger.record(made(), "smoke")
+    assert len(ledger.read()[0]) == 1
 
 
 def test_runs_without_scores_are_not_recorded(tables):

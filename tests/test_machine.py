@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ def clone(tmp_path, monkeypatch):
     git(folder, "add", ".")
     git(folder, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "1")
     monkeypatch.setattr(machine, "CLONE", folder)
+    monkeypatch.setattr(machine, "_LOADED", float("inf"))  # the tests' own code is another matter
     machine.commit.cache_clear()
     yield folder
     machine.commit.cache_clear()
@@ -66,7 +68,16 @@ def test_code_that_changed_after_it_was_loaded_is_trouble(clone, monkeypatch):
     code.write_text("1")
     git(clone, "add", ".")
     git(clone, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "2")
-    for when, trouble in ((1e9, ""), (machine._LOADED + 5, "vdsr/ was changed after this process")):
+    monkeypatch.setattr(machine, "_LOADED", 2e9)
+    loaded = {
+        "vdsr.code": SimpleNamespace(__name__="vdsr.code", __file__=str(code)),
+        "vdsr.none": SimpleNamespace(__name__="vdsr.none"),
+        "other": SimpleNamespace(__name__="other", __file__=str(clone / "gone")),
+    }
+    monkeypatch.setattr(machine, "sys", SimpleNamespace(modules=loaded))
+    (clone / "vdsr" / ".#code.py").symlink_to("nowhere")  # of an editor, which nobody loads
+    (clone / ".git" / "info" / "exclude").write_text(".#*")
+    for when, trouble in ((1e9, ""), (2e9 + 5, "vdsr/ was changed after this process")):
         os.utime(code, (when, when))
         machine.commit.cache_clear()
         assert machine.commit()[1].startswith(trouble)
@@ -195,6 +206,14 @@ def test_instructions_are_named(monkeypatch, kind, capability, bf16, amx, named)
     assert machine.instructions() == named
 
 
+def test_the_name_of_a_copy_has_no_spaces_around_it(clone, monkeypatch):
+    (clone / ".git").rename(clone.parent / "gone")
+    for given, name in ((" 0123456789\n", "0123456789"), (" ", "unknown")):
+        monkeypatch.setenv("VDSR_COMMIT", given)
+        machine.commit.cache_clear()
+        assert machine.commit()[0] == name
+
+
 def test_a_processors_name_is_one_line_without_gaps(monkeypatch):
     text = "processor\t: 0\nmodel name\t:   Intel(R) Xeon(TM)    CPU 2.80GHz \n"
     monkeypatch.setattr(machine.Path, "read_text", lambda self: text)
@@ -203,7 +222,7 @@ def test_a_processors_name_is_one_line_without_gaps(monkeypatch):
 
 @pytest.mark.parametrize("first_out", ["first", "second"])
 def test_blocks_of_one_thread_may_overlap(monkeypatch, first_out):
-    """A number that is set in one thread is found by those that begin after it."""
+    """As if all threads had one number, which is what each finds that begins after it was set."""
     found, number = {}, [2]
     monkeypatch.setattr(torch, "get_num_threads", lambda: number[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: number.__setitem__(0, n))

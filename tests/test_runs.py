@@ -220,7 +220,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(
     said = capsys.readouterr().err
     what = "is the checkpoint of run" if damage in ("another's", "nobody's") else "is damaged: "
     assert f"{path} {what}" in said
-    assert "and the run starts again" in said
+    assert "and the run does without it" in said
     assert path.with_name(path.name + ".damaged").read_bytes() == damaged
     assert len(elsewhere) == begun + 1
     assert torch.equal(weights(run), expected)
@@ -247,7 +247,8 @@ MISFITS = {
     "step in words": changed(step="6"), "one step, finished": changed(step=1, finished=True),
     "never finished": changed(finished=None), "no history": without("history"),
     "history of something else": changed(history=[{"loss": 1}]), "no record": without("record"),
-    "no seconds": changed(seconds=None), "no tensors": without("model", "optimizer", "measures"),
+    "no seconds": changed(seconds=None), "no images": changed(images=[]),
+    "no tensors": without("model", "optimizer", "measures"),
     "tensor missing": without("model.layers.2.bias"),
     "tensor too many": lambda tensors, state: (tensors | {"model.x": torch.ones(1)}, state),
     "other shapes": on_tensors(lambda t: t[..., :1]), "other type": on_tensors(torch.Tensor.half),
@@ -469,13 +470,101 @@ def test_training_again_may_end_otherwise(elsewhere, tiny, tmp_path, monkeypatch
     assert {p.suffix for p in (tmp_path / "runs").iterdir()} == {".safetensors", ".lock"}
 
 
-def test_what_was_begun_again_in_trouble_is_begun_anew(elsewhere, tiny, monkeypatch):
+def test_what_was_begun_again_in_trouble_is_begun_anew_without_it(elsewhere, tiny, monkeypatch):
     vdsr.train(tiny)
     with monkeypatch.context() as there:
         there.setattr(machine, "commit", lambda: ("abc", "not committed"))
-        with pytest.raises(OutOfTime):
-            vdsr.train(tiny, refresh=True, deadline=0)
+        for done in (1, 2):  # and goes on where there is no better
+            with pytest.raises(OutOfTime, match=f"stopped at step {done} of 6"):
+                vdsr.train(tiny, refresh=True, deadline=0)
+    with pytest.raises(OutOfTime, match="stopped at step 1 of 6"):
+        vdsr.train(tiny, refresh=True, deadline=0)
     assert not vdsr.train(tiny, refresh=True).record["trouble"]
+
+
+def test_what_goes_on_from_a_run_in_trouble_can_be_trained_again(elsewhere, tiny, monkeypatch):
+    with monkeypatch.context() as there:
+        there.setattr(machine, "commit", lambda: ("abc", "not committed"))
+        following = replace(tiny, start=vdsr.train(tiny).id)
+    vdsr.train(following)
+    for done in (1, 2):
+        with pytest.raises(OutOfTime, match=f"stopped at step {done} of 6"):
+            vdsr.train(following, refresh=True, deadline=0)
+
+
+@pytest.mark.parametrize("then", [True, False])
+def test_training_again_where_nothing_is_goes_on(elsewhere, tiny, then):
+    """So it is after a run was recorded elsewhere."""
+    ledger.record(vdsr.train(tiny), "smoke")
+    runs.checkpoint(run_id(tiny)).unlink()
+    for done in (1, 2):
+        with pytest.raises(OutOfTime, match=f"stopped at step {done} of 6"):
+            vdsr.train(tiny, refresh=True, deadline=0)
+    (machine.ROOT / "results" / "runs.csv").unlink()
+    (machine.ROOT / "results" / "scores.csv").unlink()
+    with pytest.raises(OutOfTime, match="stopped at step 3 of 6"):
+        vdsr.train(tiny, refresh=then, deadline=0)
+
+
+@pytest.mark.parametrize("kill", ["before", "between"])
+@pytest.mark.parametrize("refresh", [True, False])
+@pytest.mark.parametrize("before", ["finished", "begun", "diverged"])
+def test_a_kill_as_training_again_ends_loses_nothing(
+    elsewhere, tiny, monkeypatch, kill, refresh, before
+):
+    path = runs.checkpoint(run_id(tiny))
+    expected = weights(vdsr.train(tiny))
+    if before == "begun":
+        path.unlink()
+        with pytest.raises(OutOfTime):
+            vdsr.train(tiny, deadline=0)
+    if before == "diverged":
+        save_checkpoint(path.with_suffix(".diverged"), {}, load_checkpoint(path)[1] | {
+            "diverged": "at step 3"
+        })  # fmt: skip
+        path.unlink()
+
+    def killed(path, ended, again):
+        if kill == "between":
+            ended.unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as there:
+        there.setattr(runs, "_replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            vdsr.train(tiny, refresh=True)
+    begun = len(elsewhere)
+    assert torch.equal(weights(vdsr.train(tiny, refresh=refresh)), expected)
+    assert len(elsewhere) == begun
+    assert not path.with_suffix(".again").exists()
+    assert not path.with_suffix(".diverged").exists()
+
+
+def test_training_again_may_diverge_after_a_checkpoint(elsewhere, tiny, monkeypatch):
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    path, check = runs.checkpoint(vdsr.train(tiny).id), Trainer._check
+
+    def failing(self, losses):
+        if self.step >= 2:
+            raise FloatingPointError("the loss is no longer finite at step 3")
+        check(self, losses)
+
+    with monkeypatch.context() as there:
+        there.setattr(Trainer, "_check", failing)
+        assert runs.attempt(tiny, refresh=True).diverged
+    assert load_checkpoint(path)[1]["step"] == 2  # the last good one
+    assert not path.with_suffix(".again").exists()
+    assert not vdsr.train(tiny, refresh=True).diverged
+
+
+def test_what_was_begun_again_and_is_damaged_is_set_aside(elsewhere, tiny, capsys):
+    expected = weights(vdsr.train(tiny))
+    with pytest.raises(OutOfTime):
+        vdsr.train(tiny, refresh=True, deadline=0)
+    again = runs.checkpoint(run_id(tiny)).with_suffix(".again")
+    truncated(again)
+    assert torch.equal(weights(vdsr.train(tiny, refresh=True)), expected)
+    assert f"{again} is damaged" in capsys.readouterr().err
 
 
 def test_a_run_is_that_of_the_images_it_was_trained_on(
@@ -513,6 +602,42 @@ def test_a_folder_that_has_changed_is_scored_again(elsewhere, tiny, tmp_path, fo
     assert (str(own), 3) not in after.index  # of the images that were there then
     assert [*after[folder]] == [*before[folder]]
     assert len(elsewhere) == 1
+    shutil.rmtree(own)  # and one that is gone keeps what it had
+    kept = vdsr.train(config).history.set_index(["dataset", "step"]).psnr
+    assert kept.to_dict() == after.to_dict()
+
+
+def test_a_folder_that_changes_within_a_training_is_scored_as_it_is_then(
+    elsewhere, tiny, tmp_path, folder
+):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    config = replace(tiny, eval_sets=(str(own),), eval_steps=(1, 2))
+    with pytest.raises(OutOfTime):
+        vdsr.train(config, deadline=0)
+    imsave(own / "astronaut.png", imread(own / "astronaut.png")[::-1, ::-1] // 2)
+    assert [*vdsr.train(config).history.step] == [2, 6]
+
+
+def test_checkpoints_of_older_versions_learn_what_they_were_scored_on(
+    elsewhere, tiny, tmp_path, folder
+):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    config = replace(tiny, eval_sets=(str(own),))
+    path = runs.checkpoint(vdsr.train(config).id)
+    tensors, state = load_checkpoint(path)
+    del state["images"]
+    save_checkpoint(path, tensors, state)
+    before = vdsr.train(config).history.psnr.item()
+    imsave(own / "astronaut.png", imread(own / "astronaut.png")[::-1, ::-1] // 2)
+    assert abs(vdsr.train(config).history.psnr.item() - before) > 0.5
+
+
+def test_a_scale_that_a_table_rounds_is_known_again(elsewhere, tiny):
+    config = replace(tiny, eval_scales=(2, 10 / 3))
+    ledger.record(vdsr.train(config), "smoke")
+    assert not runs.can_add_scores(runs.recorded(config), config)
 
 
 def test_a_run_is_kept_if_what_it_goes_on_from_is_gone(elsewhere, tiny, tmp_path):

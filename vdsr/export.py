@@ -3,6 +3,7 @@
 import os
 from itertools import zip_longest
 
+import torch
 from torch import nn
 
 from .files import replacing
@@ -89,19 +90,26 @@ def export_onnx(path, *, model=None):
 
 
 def _check_layers(model):
-    """Raise a TypeError for a layer that has been put in place of one of `VDSR`'s own."""
-    found = [*map(repr, model.layers)]
-    inner = next((c for c in model.layers[2:-1] if type(c) is nn.Conv2d), None)
-    first = model.layers[0]
-    own = VDSR(
-        depth=max(2, (len(found) + 1) // 2),
-        width=getattr(first, "out_channels", 1),
-        dilation=inner.dilation[0] if inner else 1,
-        bias=getattr(first, "bias", None) is not None,
-    )
-    for i, (got, expected) in enumerate(zip_longest(found, map(repr, own.layers))):
-        if got != expected:
+    """Raise a TypeError for a network that computes otherwise than `VDSR` by itself does."""
+    first, inner = model.layers[:1], model.layers[2:-1]
+    with torch.device("meta"):  # which draws no random numbers
+        own = VDSR(
+            depth=max(2, (len(model.layers) + 1) // 2),
+            width=max([getattr(layer, "out_channels", 1) for layer in first], default=1),
+            dilation=max([getattr(layer, "dilation", (1,))[0] for layer in inner], default=1),
+            bias=any(getattr(layer, "bias", None) is not None for layer in first),
+        )
+    for i, (layer, expected) in enumerate(zip_longest(model.layers, own.layers)):
+        if type(layer) is not type(expected) or repr(layer) != repr(expected):
             raise TypeError(
                 f"only the layers that VDSR makes can be exported: layer {i} must be {expected}, "
-                f"got {got}"
+                f"got {layer}"
             )
+    names = [name for name, _ in own.named_parameters()]
+    for module in model.modules():
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            raise TypeError(
+                f"a {type(module).__name__} with hooks or a forward of its own cannot be exported"
+            )
+    if [name for name, _ in model.named_parameters()] != names or [*model.buffers()]:
+        raise TypeError("only a VDSR whose parameters are its own weights can be exported")

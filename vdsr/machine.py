@@ -4,9 +4,10 @@ import ctypes
 import os
 import platform
 import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _KEEPING = (-3, 2**25), (-1, 2**31 - 1), (-2, 2**28)
 _before, _entering = {}, threading.Lock()
 
 
-@cache  # the code that runs is the one that was there when it was first asked
+@cache  # of the code that this process has loaded
 def commit():
     """Return the project's commit, and why results of this code could not be recorded.
 
@@ -43,8 +44,7 @@ def commit():
             name = git("rev-parse", "--short=10", "HEAD")
             if git("status", "--porcelain", "--", "vdsr"):
                 return name, "vdsr/ has changes that are not committed; commit them"
-            sources = (CLONE / "vdsr").rglob("*.py")
-            if max((file.stat().st_mtime for file in sources), default=0) > _LOADED:
+            if any(_changed(module) for module in [*sys.modules.values()]):
                 return name, "vdsr/ was changed after this process had loaded it; start it anew"
             return name, ""
         reason = f"{CLONE} is not a clone of the project, but inside {top}"
@@ -52,12 +52,22 @@ def commit():
         reason = "git is not installed"
     except subprocess.CalledProcessError as error:
         reason = f"git says: {(error.stderr.strip().splitlines() or [error])[0]}"
-    if copied := os.environ.get("VDSR_COMMIT"):
+    if copied := os.environ.get("VDSR_COMMIT", "").strip():
         return copied, ""
     remedy = f"set VDSR_COMMIT to the commit that {CLONE} is a copy of"
     if "dubious ownership" in reason:
         remedy = f"git config --global --add safe.directory {CLONE} makes git trust it, or {remedy}"
     return "unknown", f"{reason}; {remedy}"
+
+
+def _changed(module):
+    """Return whether a module is one of the package's whose file is newer than the import."""
+    name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+    if not (isinstance(name, str) and name.partition(".")[0] == "vdsr" and file):
+        return False
+    with suppress(OSError):
+        return os.stat(file).st_mtime > _LOADED
+    return True  # it is gone
 
 
 def git(*arguments):

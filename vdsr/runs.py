@@ -21,6 +21,7 @@ from . import ledger, machine
 from .checks import shown
 from .config import TrainConfig, run_id
 from .files import DamagedFile, replacing, save_checkpoint
+from .patches import as_ratio
 from .train import OutOfTime, Trainer, load_state, model_weights
 
 HISTORY = [*ledger.COLUMNS["scores"]]
@@ -239,8 +240,13 @@ def _end(config, refresh, deadline):
     with lock:
         ended = path.with_suffix(".diverged")  # beside the last good checkpoint
         again = path.with_suffix(".again")
-        if refresh and any(each.exists() for each in (path, ended, again)):
+        if _load(again)[1].get("finished"):  # and was killed before it took its place
+            _replace(path, ended, again)
+            return _go_on(config, path, ended, deadline)
+        if refresh:
             return _train_again(config, path, ended, again, deadline)
+        if again.exists() and not path.exists() and not ended.exists():
+            os.replace(again, path)  # begun where there was nothing to be kept
         if ended.exists():
             try:
                 return load_state(ended, path.stem)[1]
@@ -251,16 +257,28 @@ def _end(config, refresh, deadline):
 
 def _train_again(config, path, ended, again, deadline):
     """Train a run from the start beside what is there of it, which its end then replaces."""
-    if _load(again)[1].get("record", {}).get("trouble"):  # which the new training shall not have
+    trouble = machine.commit()[1]
+    if config.start:
+        trouble = trouble or _record(checkpoint(config.start)).get("trouble")
+    if _record(again).get("trouble") and not trouble:  # which a new start would not have
         again.unlink()
     state = _go_on(config, again, ended, deadline)
-    if "diverged" not in state:
-        ended.unlink(missing_ok=True)
     if again.exists():
-        os.replace(again, path)
+        _replace(path, None if "diverged" in state else ended, again)
     else:  # it diverged before its first checkpoint
         path.unlink(missing_ok=True)
     return state
+
+
+def _replace(path, ended, again):
+    """Let what was trained again take its place; a kill in between leaves it to be found."""
+    if ended is not None:
+        ended.unlink(missing_ok=True)
+    os.replace(again, path)
+
+
+def _record(path):
+    return _load(path)[1].get("record", {})
 
 
 def _as_run(config, state):
@@ -384,15 +402,16 @@ def network_here(config):
 def can_add_scores(run, config):
     """Return whether a run's end lacks scores that a config asks for, and its weights are here."""
     last = run.history[run.history.step == run.history.step.max()]
-    lacks = not set(config.scored) <= set(zip(last.dataset, last.scale, strict=True))
+    # The ledger has six digits of a scale, of 10/3, say.
+    known = {(name, as_ratio(scale)) for name, scale in zip(last.dataset, last.scale, strict=True)}
+    lacks = not {(name, as_ratio(scale)) for name, scale in config.scored} <= known
     return lacks and bool(_load(checkpoint(run.id))[1].get("finished"))
 
 
 def in_trouble(config):
     """Return whether a run was begun here by code that cannot be named."""
     path = checkpoint(run_id(config))
-    states = (_load(each)[1] for each in (path.with_suffix(".diverged"), path))
-    return any(state.get("record", {}).get("trouble") for state in states)
+    return any(_record(each).get("trouble") for each in (path.with_suffix(".diverged"), path))
 
 
 def checkpoint(identity):
@@ -413,7 +432,7 @@ def _set_aside(path, error):
     """Rename a damaged file, which only the one that holds the run's lock may do."""
     aside = path.with_name(path.name + ".damaged")
     os.replace(path, aside)
-    print(f"{error}. It is now {aside.name}, and the run starts again.", file=sys.stderr)
+    print(f"{error}. It is now {aside.name}, and the run does without it.", file=sys.stderr)
 
 
 def _provenance(trainer):

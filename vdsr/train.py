@@ -2,7 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -121,7 +121,10 @@ class Trainer:
         large = threads == 1 or config.batch_size >= 4 * threads
         self.winograd = large and not self.bf16 and bool(winograd.layers(self.model))
         self._threads = threads if self.winograd else 1
-        self._map = map if self._threads == 1 else ThreadPoolExecutor(threads).map
+        self._map = map
+        if self._threads > 1:
+            pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+            self._map = pool.map
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(config, self.model)
         # Running means of the weights, which are scored, and kept at the end, in their place.
@@ -193,7 +196,7 @@ class Trainer:
         FloatingPointError
             When the loss stops being finite.
         """
-        self._forget_others()
+        self._forget_others({data: data_hash(data) for data in self.config.eval_sets})
         pairs = [
             (name, scale, list(prepare(load_images(name), scale)))
             for name, scale in self.config.scored
@@ -239,17 +242,21 @@ class Trainer:
 
         What was scored on a folder that has changed since then is lacking, too.
         """
-        self._forget_others()
+        before, now = dict(self.images), {}
+        for name in self.config.eval_sets:
+            with suppress(OSError, ValueError):  # a folder that is gone keeps its scores
+                now[name] = data_hash(name)
+        self._forget_others(now)
         known = {(r["dataset"], r["scale"]) for r in self.history if r["step"] == self.step}
         missing = [(n, s, prepare(load_images(n), s)) for n, s in self.config.scored
                    if (n, s) not in known]  # fmt: skip
         if missing:
             self._score(None, missing)
+        if missing or self.images != before:
             self._save()
 
-    def _forget_others(self):
-        """Remove scores of folders that have other images now."""
-        now = {name: data_hash(name) for name in self.config.eval_sets}
+    def _forget_others(self, now):
+        """Remove the scores of image sets whose contents, by hash, are others now."""
         changed = {name for name in now if self.images.get(name, now[name]) != now[name]}
         self.history = [row for row in self.history if row["dataset"] not in changed]
         self.images |= now

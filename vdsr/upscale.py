@@ -259,7 +259,7 @@ def enlarge(image, scale, model, tile, progress, threads=1):
         for place in show(places):
             work(*place)
     else:
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             deque(show(pool.map(work, *zip(*places, strict=True))), maxlen=0)
     return out[..., 0] if image.ndim == 2 else out
 

@@ -1,6 +1,7 @@
 """Working through missing runs: what is asked, what is left, what one process leaves to another."""
 
 import re
+import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
@@ -284,7 +285,7 @@ def test_a_damaged_checkpoint_does_not_block_the_queue(studies, elsewhere, tiny,
     assert queue.run(["one"], "smoke") == 0
     assert len(ledger.read()[0]) == 2
     assert path.with_name(path.name + ".damaged").read_bytes() == b"no checkpoint"
-    assert capsys.readouterr().err.count("the run starts again") == 2
+    assert capsys.readouterr().err.count("the run does without it") == 2
 
 
 def test_a_damaged_checkpoint_of_a_recorded_run_trains_nothing(studies, elsewhere, tiny):
@@ -412,6 +413,42 @@ def test_a_run_that_fails_stops_no_other(studies, tiny, tmp_path, monkeypatch, c
     assert queue.run(["one"], "smoke", executor=executor) == 1
     assert f"{run_id(tiny)} {tiny.label} failed: no room" in capsys.readouterr().err
     assert [*ledger.read()[0].depth] == [2]
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_a_run_that_cannot_be_recorded_stops_no_other(
+    studies, tiny, tmp_path, monkeypatch, capsys, far
+):
+    record = ledger.record
+
+    def refusing(run, preset):
+        if run.id == run_id(tiny):
+            raise ValueError(f"run {run.id} cannot be recorded, since then: commit is empty")
+        record(run, preset)
+
+    monkeypatch.setattr(ledger, "record", refusing)
+    executor = Elsewhere(monkeypatch, tmp_path / "far") if far else None
+    assert queue.run(["one"], "smoke", executor=executor) == 1
+    assert f"run {run_id(tiny)} cannot be recorded" in capsys.readouterr().err
+    assert [*ledger.read()[0].depth] == [2]
+
+
+def test_what_comes_home_is_the_run_that_was_sent(studies, tiny, tmp_path, folder, monkeypatch):
+    """Even if the folder of its images has others by then."""
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    config = replace(tiny, train_set=str(own), batch_size=4)
+    studies("one", config)
+    asked = run_id(config)
+
+    def late(answer):
+        shutil.copy(own / "astronaut.png", own / "another.png")
+        return answer
+
+    queue.run(["one"], "smoke", executor=Elsewhere(monkeypatch, tmp_path / "far", change=late))
+    assert run_id(config) != asked
+    assert [*ledger.read()[0].run] == [asked]
+    assert runs.checkpoint(asked).exists()
 
 
 def test_a_cluster_that_ends_is_named(studies, tiny, capsys):

@@ -33,8 +33,9 @@ def announce(configs, refresh):
     left = {run_id(c): c for c in configs}
     left = left if refresh else missing(left)
     if left:
-        print(f"{len(left)} runs of the paper's length are missing: {forecast(left.values())}. "
-              f"They can be interrupted, and go on from where they were.")  # fmt: skip
+        what = "to be trained again" if refresh else "missing"
+        print(f"{len(left)} runs of the paper's length are {what}: {forecast(left.values())}. "
+              f"The one that is interrupted goes on from where it was.")  # fmt: skip
 
 
 def forecast(configs):

@@ -236,12 +236,13 @@ def caption(evidence):
     if evidence.noise:
         bar, sd = evidence.noise.bar(1, 1), evidence.noise.sd
         sentences.append(
-            f"How much does chance do? It was measured with one network, the residual network of the "
-            f"paper's Table 1: ten layers, trained and scored at ×2, on Set5. Trained again with "
-            f"other random numbers, it ends with a PSNR whose standard deviation is {sd:.3f} dB "
-            f"({evidence.noise.basis}). So few repetitions tell that only roughly. To be safe, two "
-            f"single runs must differ by more than {bar:.2f} dB before the difference counts. Other "
-            f"networks, images and optimisers may vary more."
+            f"How much does chance do? It was measured with one network, the residual network of "
+            f"the paper's Table 1: ten layers, trained and scored at ×2, on Set5. Trained again "
+            f"with other random numbers, it ends with a PSNR whose standard deviation is "
+            f"{sd:.3f} dB ({evidence.noise.basis}). So few repetitions tell that only roughly. "
+            f"To be safe, two single runs must differ by more than {bar:.2f} dB before the "
+            f"difference counts. "
+            f"Other networks, images and optimisers may vary more."
         )
     return " ".join(sentences)
 

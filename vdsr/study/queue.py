@@ -111,7 +111,11 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
             # What the other workers do must not be lost.
             print(f"{identity} {config.label} failed: {error}", file=sys.stderr, flush=True)
             continue
-        ledger.record(finished, preset)
+        try:
+            ledger.record(finished, preset)
+        except ValueError as error:
+            print(error, file=sys.stderr, flush=True)
+            continue
         del left[identity]
         last = finished.history[finished.history.step == finished.history.step.max()]
         scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f} dB" for r in last.itertuples())

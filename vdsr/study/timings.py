@@ -283,7 +283,7 @@ def import_beyond_torch():
     """Return the seconds that importing the package takes beyond torch."""
 
     def run(module):
-        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=machine.ROOT)
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
 
     ours, theirs = _turns(lambda: run("vdsr"), lambda: run("torch"))
     return [a - b for a, b in zip(ours, theirs, strict=True)]
