@@ -162,6 +162,8 @@ def depth(e):
     assert {*small.depth} == {5} and {*small.theta} == {3e-5}
     fitted = small.groupby("epoch").train_loss.mean()
     assert (fitted.diff().dropna() < 0).all() and (loss[5].diff().loc[20:30] > 0).all()
+    early = small[small.epoch < 30].clipped
+    assert clipped.loc[:20].max(axis=None) < 0.595 < early.min() < early.max() < 0.665
     less = small[small.epoch == 80].set_index("scale").psnr
     gain = less - psnr.loc[5]
     assert gain.between(0.15, 0.3).all() and gain[2] == pytest.approx(0.25, abs=0.02)

@@ -46,10 +46,12 @@ def test_depth_curves_without_a_run_show_the_paper_alone():
     assert [set(lines(a)) for a in figure.axes] == [{"the paper, Fig. 3"}] * 3
 
 
-def test_training_curves_draw_loss_and_percent_of_each_depth():
-    rows = [(5, 1, 0.004, 0.4), (5, 1, 0.002, 0.2), (5, 2, 0.001, 0.1), (7, 1, 0.002, 0.3)]
+def test_training_curves_draw_loss_and_percent_of_each_network():
+    rows = [(7, 1, 0.002, 0.3), (5, 1, 0.004, 0.4), (5, 1, 0.002, 0.2), (5, 2, 0.001, 0.1)]
     rows = pd.DataFrame(rows, columns=["depth", "epoch", "train_loss", "clipped"])
+    rows["name"] = rows.depth.map("{} layers".format)
     loss, clipped = figures.training_curves(rows).axes
+    assert [*lines(loss)] == ["7 layers", "5 layers"]
     assert lines(loss)["5 layers"] == pytest.approx([0.003, 0.001])
     assert lines(clipped)["5 layers"] == pytest.approx([30, 10])
     assert lines(clipped)["7 layers"] == pytest.approx([30])

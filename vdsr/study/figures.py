@@ -276,12 +276,12 @@ def depth_curves(scores, paper=None):
 
 
 def training_curves(rows):
-    """Draw the training loss and the share of clipped values by epoch, a line for each depth.
+    """Draw the training loss and the share of clipped values by epoch, a line for each network.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        Columns depth, epoch, train_loss, clipped (a share); several rows of a depth and epoch
+        Columns name, epoch, train_loss, clipped (a share); several rows of a name and epoch
         are averaged.
 
     Returns
@@ -290,14 +290,14 @@ def training_curves(rows):
     """
     if rows.empty:
         return _nothing()
-    means = rows.assign(clipped=100 * rows.clipped).groupby(["depth", "epoch"])
+    means = rows.assign(clipped=100 * rows.clipped).groupby(["name", "epoch"], sort=False)
     means = means[["train_loss", "clipped"]].mean().reset_index()
-    styles = _styles(sorted(means.depth.unique()))
+    styles = _styles(means["name"].unique())
     figure, axes = _panels(2, 2.4, sharex=True)
     quantities = ("train_loss", "training loss"), ("clipped", "clipped values (%)")
     for axis, (column, label) in zip(axes, quantities, strict=True):
-        for depth, line in means.groupby("depth"):
-            _curve(axis, line, "epoch", column, **styles[depth] | {"label": f"{depth} layers"})
+        for name, line in means.groupby("name", sort=False):
+            _curve(axis, line, "epoch", column, **styles[name])
         axis.set_ylabel(label)
     axes[-1].set_xlabel("epoch")
     return _legend(figure)
