@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from vdsr.study import STUDIES, load
 from vdsr.study.evidence import Study
@@ -18,7 +19,10 @@ def test_the_example_of_a_new_study_is_one(tmp_path, monkeypatch):
     ]  # fmt: skip
     space = {}
     exec(example, space)
-    study = space["STUDY"]
+    study = space["record"]
+    entry = page.split("of that file: `")[1].split(",`")[0]  # as it stands in STUDIES
+    space["configs"] = SimpleNamespace(width=space["width"])
+    assert eval(entry, space) == study
     assert isinstance(study, Study)
     assert study.name not in STUDIES
     assert f'load("{study.name}", preset, refresh=refresh, missing=missing)' in page

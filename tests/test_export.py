@@ -6,8 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage.io import imsave
 
-from vdsr import SRCNN, VDSR, export_onnx, load_pretrained, receptive_field
+from vdsr import (
+    SRCNN,
+    VDSR,
+    export_onnx,
+    load_images,
+    load_pretrained,
+    receptive_field,
+    upscale,
+)
 from vdsr.__main__ import main
 from vdsr.model import init_
 
@@ -150,6 +159,18 @@ def test_without_onnx_the_remedy_is_named(monkeypatch, tmp_path, capsys):
 def test_importing_the_package_needs_no_onnx():
     code = "import sys, vdsr, vdsr.__main__; assert 'onnx' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_page_try_it_says_how_the_file_is_used(tmp_path, monkeypatch):
+    page = (ROOT / "book" / "tryit.md").read_text()
+    [code] = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Session" in b]
+    monkeypatch.chdir(tmp_path)
+    imsave("photo.png", load_images("samples-test")["astronaut"][40:80, 160:216])
+    export_onnx("network.onnx")
+    space = {}
+    exec(code.replace("photo.jpg", "photo.png"), space)
+    wanted = upscale("photo.png", 3, precision="float32").astype(int)
+    assert np.abs(space["larger"] - wanted).max() <= 1
 
 
 def test_the_page_try_it_computes_tiles_with_all_that_the_network_sees():

@@ -777,7 +777,7 @@ def test_captured_steps_are_counted_as_plain_ones(tiny, tmp_path, monkeypatch, s
 
 
 def test_too_few_patches(tiny):
-    with pytest.raises(ValueError, match="18 patches, fewer than one batch of 19"):
+    with pytest.raises(ValueError, match=r"a batch of 19 patches at least, got 18 from .*; add"):
         Trainer(replace(tiny, batch_size=19), "not kept", device="cpu")
 
 

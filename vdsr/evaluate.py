@@ -143,7 +143,7 @@ def super_resolve(model, ilr):
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error):
             raise MemoryError(
                 f"the model needs more memory than there is for {ilr.shape[1]}×{ilr.shape[0]} "
-                f"pixels at once; a smaller tile or picture needs less"
+                f"pixels at once; give vdsr.upscale a smaller tile, or others smaller pictures"
             ) from error
         raise ValueError(
             f"the model fails on a picture of shape (1, 1, {ilr.shape[0]}, {ilr.shape[1]}): "

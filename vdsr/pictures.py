@@ -80,7 +80,7 @@ def load(path):
     """Return a `Picture` with all that its file holds; raises and warns as `read`."""
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} is not a file")
+        raise OSError(f"{path} is not a file; give one picture, and each of a folder by itself")
     frames = 1
     with path.open("rb") as file, _damage(path), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -128,7 +128,10 @@ def attempt(config, *, refresh=False, deadline=None):
     if not isinstance(refresh, bool):
         raise ValueError(f"refresh must be true or false, got {shown(refresh)}")
     if not isinstance(deadline, (Real, type(None))):
-        raise TypeError(f"deadline must be a number of seconds or None, got {shown(deadline)}")
+        raise TypeError(
+            f"deadline must be a value of time.monotonic(), such as time.monotonic() + 3600, or "
+            f"None, got {shown(deadline)}"
+        )
     if not refresh and (run := recorded(config)) and not can_add_scores(run, config):
         return run
     return _as_run(config, _end(config, refresh, deadline))

@@ -93,8 +93,9 @@ class Trainer:
         self.steps_per_epoch = len(self.patches) // config.batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"{config.train_set} gives {len(self.patches)} patches, "
-                f"fewer than one batch of {config.batch_size}"
+                f"train_set must give a batch of {config.batch_size} patches at least, got "
+                f"{len(self.patches)} from {config.train_set}; add pictures, or take a smaller "
+                f"batch_size"
             )
         config.check_rates(self.steps_per_epoch)
         self.total_steps = config.total_steps(self.steps_per_epoch)

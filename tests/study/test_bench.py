@@ -119,6 +119,14 @@ def test_unknown_rows_are_named(tiny):
         bench.main(["nonsense"])
 
 
+def test_rows_of_another_kind_of_device_are_refused_by_name(tiny, monkeypatch):
+    monkeypatch.setattr(bench.timings, "product", lambda: 3e12)
+    monkeypatch.setattr(bench, "ROWS", [row("a", [1.0]), row("b", [1.0], device="cuda")])
+    with pytest.raises(ValueError, match="row b is measured on cuda, and this is cpu: leave it"):
+        bench.main(["a", "b"])
+    assert not tiny.exists()
+
+
 def test_the_load_of_others_is_said(tiny, monkeypatch, capsys):
     monkeypatch.setattr(bench.timings, "product", lambda: 3e12)
     monkeypatch.setattr(bench, "ROWS", ())

@@ -63,12 +63,17 @@ def main(names=()):
     Raises
     ------
     ValueError
-        For an unknown row, before anything is measured.
+        For an unknown row, or one of another kind of device, before anything is measured.
     """
     known = {row.name: row for row in ROWS}
     if unknown := set(names) - set(known):
         raise ValueError(f"unknown row {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     here = conditions()
+    if lost := [name for name in names if known[name].device != here["kind"]]:
+        raise ValueError(
+            f"row {lost[0]} is measured on {known[lost[0]].device}, and this is {here['kind']}: "
+            f"leave it out, or go to such a machine; CUDA_VISIBLE_DEVICES= hides a GPU"
+        )
     if here["others"] > 0.1:
         print(f"Others keep {here['others']:.1f} cores busy: the ratios will be uncertain.")
     print(f"{here['device']}, {here['instructions']}, torch {here['torch']}, "
