@@ -106,10 +106,10 @@ def test_wheel_holds_the_package_and_its_data(wheel):
 def test_wheel_works_outside_the_clone(environment, tmp_path):
     """Import, enlarging, scoring, and a training whose checkpoint lies where it was started."""
     identity = run(environment, tmp_path, "python", "-W", "error", "-c", SCRIPT).strip()
-    assert [path.name for path in (tmp_path / "runs").glob("*.safetensors")] == [
+    assert [path.name for path in (tmp_path / "vdsr-study" / "runs").glob("*.safetensors")] == [
         f"{identity}.safetensors"
     ]
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "results"}
+    assert {path.name for path in tmp_path.iterdir()} == {"vdsr-study", "results"}
 
 
 def test_command_works_outside_the_clone(environment, tmp_path):
