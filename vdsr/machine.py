@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
-# The project's folder, if the package is used from a clone; else one where one works.
+# The project's folder, if the package is used from a clone; else one of its own where one works.
 CLONE = Path(__file__).parents[1]
 ROOT = CLONE if (CLONE / "pyproject.toml").exists() else Path.cwd() / "vdsr-study"
 _LOADED = time.time()  # when this process has read its code, to a second or so

@@ -266,8 +266,10 @@ def _train_again(config, path, ended, again, deadline):
     if _record(again).get("trouble") and not trouble:  # which a new start would not have
         again.unlink()
     state = _go_on(config, again, ended, deadline)
-    if again.exists():
-        _replace(path, None if "diverged" in state else ended, again)
+    if "diverged" not in state:
+        _replace(path, ended, again)
+    elif again.exists():
+        os.replace(again, path)
     else:  # it diverged before its first checkpoint
         path.unlink(missing_ok=True)
     return state
@@ -275,8 +277,7 @@ def _train_again(config, path, ended, again, deadline):
 
 def _replace(path, ended, again):
     """Let what was trained again take its place; a kill in between leaves it to be found."""
-    if ended is not None:
-        ended.unlink(missing_ok=True)
+    ended.unlink(missing_ok=True)
     os.replace(again, path)
 
 

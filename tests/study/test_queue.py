@@ -433,6 +433,15 @@ def test_a_run_that_cannot_be_recorded_stops_no_other(
     assert [*ledger.read()[0].depth] == [2]
 
 
+def test_a_damaged_ledger_stops_the_queue(studies, tiny, monkeypatch):
+    def refusing(run, preset):
+        raise ledger.DamagedLedger("runs.csv, line 3: a conflict of a merge")
+
+    monkeypatch.setattr(ledger, "record", refusing)
+    with pytest.raises(ledger.DamagedLedger, match="line 3"):
+        queue.run(["one"], "smoke")
+
+
 def test_what_comes_home_is_the_run_that_was_sent(studies, tiny, tmp_path, folder, monkeypatch):
     """Even if the folder of its images has others by then."""
     own = tmp_path / "own"

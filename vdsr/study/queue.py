@@ -113,6 +113,8 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
             continue
         try:
             ledger.record(finished, preset)
+        except ledger.DamagedLedger:  # in which nothing could be recorded
+            raise
         except ValueError as error:
             print(error, file=sys.stderr, flush=True)
             continue
