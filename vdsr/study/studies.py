@@ -331,6 +331,8 @@ STUDIES = {study.name: study for study in (
     Study("ablation_init", "Does it matter how the weights start, and whether there are biases?",
           configs.init, _no_claim),
     Study("ablation_receptive_field", "What is context worth?", configs.context, _context),
+    Study("theta_for_context", "Is a wider field worth less where θ is smaller?",
+          configs.theta_for_context, _no_claim, page=False),
     Study("srcnn", "Does the deep network overcome SRCNN's three limits?", configs.srcnn, _srcnn,
           more=table3.border),
     Study("benchmark", "How good is it on Table 3's images?", configs.benchmark, _benchmark,
