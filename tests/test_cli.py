@@ -12,6 +12,7 @@ import vdsr
 from vdsr import __main__ as cli
 from vdsr import machine
 from vdsr.study import STUDIES, bench, cluster, cost, publish, queue, table3
+from vdsr.study.evidence import SEEDS
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def test_it_is_a_program():
         (["study", "--hours", "two"], "must be a positive number of hours, got two"),
         (["study", "--preset", "cpu"], "invalid choice: 'cpu'"),
         (["study", "--seeds", "0"], "argument --seeds: invalid choice: 0"),
+        (["study", "--seeds", f"{SEEDS + 1}"], f"argument --seeds: invalid choice: {SEEDS + 1}"),
         (["study", "--workers", "0"], "must be auto or a number from 1 to 1024, got 0"),
         (["study", "--workers", "many"], "must be auto or a number from 1 to 1024, got many"),
         (["study", "--workers", "2", "--scheduler", "tcp://a:1"], "not allowed with argument"),
@@ -70,10 +72,10 @@ def test_study_works_through_all_or_some(elsewhere, monkeypatch):
     seen = calls(monkeypatch, queue, "run", 7)
     assert cli.main(["study"]) == 7
     assert cli.main(["study", "noise", "srcnn", "--preset", "smoke", "--hours", "1.5",
-                     "--seeds", "3"]) == 7  # fmt: skip
+                     "--seeds", f"{SEEDS}"]) == 7  # fmt: skip
     assert seen == [
         ([*STUDIES], "paper", ("hours", None), ("seeds", 1)),
-        (["noise", "srcnn"], "smoke", ("hours", 1.5), ("seeds", 3)),
+        (["noise", "srcnn"], "smoke", ("hours", 1.5), ("seeds", SEEDS)),
     ]
 
 
@@ -83,6 +85,7 @@ def test_study_works_through_all_or_some(elsewhere, monkeypatch):
         (["--workers", "2"], (2, None)),
         (["--workers", "auto"], ("auto", None)),
         (["--scheduler", "tcp://host:8786"], (None, "tcp://host:8786")),
+        (["--scheduler", ""], (None, "")),  # of which the cluster says that it is no address
     ],
 )
 def test_study_gives_runs_to_a_cluster(elsewhere, monkeypatch, arguments, asked):

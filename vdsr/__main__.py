@@ -55,8 +55,8 @@ def main(arguments=None):
     command.add_argument("names", nargs="*", metavar="STUDY", help="which studies (default: all)")
     command.add_argument("--preset", choices=["smoke", "quick", "paper"], default="paper")
     command.add_argument("--hours", type=_hours, help="stop after this long")
-    command.add_argument("--seeds", type=int, choices=range(1, 11), default=1, metavar="N",
-                         help="how many seeds of each run, 1 to 10 (default: 1)")  # fmt: skip
+    command.add_argument("--seeds", type=int, choices=range(1, 4), default=1, metavar="N",
+                         help="how many seeds of each run, 1 to 3 (default: 1)")  # fmt: skip
     where = command.add_mutually_exclusive_group()
     where.add_argument("--workers", type=_workers, metavar="N",
                        help="train in N processes of this machine; auto is one for each GPU, "
@@ -127,7 +127,7 @@ def _run(options):
         print(queue.overview(names, options.preset, options.seeds))
         return 0
     work = partial(queue.run, names, options.preset, hours=options.hours, seeds=options.seeds)
-    if not (options.workers or options.scheduler):
+    if options.workers is None and options.scheduler is None:
         return work()
     with cluster.executor(options.workers, options.scheduler) as executor:
         return work(executor=executor)

@@ -174,15 +174,18 @@ def cell(value):
     return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def extend(name, rows):
-    """Add rows to one of the tables that `table` returns; its file appears whole.
+def extend(name, rows, key):
+    """Put rows into one of the tables that `table` returns; its file appears whole.
 
     Parameters
     ----------
     name : str
         A key of `OTHERS`.
     rows : pandas.DataFrame
-        Measured values, of which four digits are kept.
+        Measured values, of which six digits are kept.
+    key : list of str
+        The columns of which no two rows have the same values. What another process wrote of them
+        meanwhile gives way.
 
     Raises
     ------
@@ -191,8 +194,7 @@ def extend(name, rows):
     """
     with _locked(required=True):
         whole = pd.concat([table(name), rows[[*OTHERS[name]]]], ignore_index=True)
-        text = whole.to_csv(index=False, float_format="%.4g", lineterminator="\n")
-        write_text(_path(name), text)
+        write_text(_path(name), _as_text(whole.drop_duplicates(key, keep="last")))
 
 
 def _path(name):

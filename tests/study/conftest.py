@@ -34,15 +34,22 @@ def row():
 
 @pytest.fixture
 def evidence():
-    """Return a function that makes the evidence of a study from rows of histories."""
+    """Return a function that makes the evidence of a study from rows of histories.
+
+    Its noise is that of every run, or by epoch, kind of network and rate.
+    """
 
     def make(name, rows, preset="paper", noise=CHANCE, **known):
         study = STUDIES[name]
         columns = [*ledger.COLUMNS["scores"], "tflop", *(f.name for f in ledger.SETTINGS)]
         table = pd.DataFrame(rows, columns=columns)
         made = Evidence(study, preset, study.runs(preset), table, "skip")
+
+        def noise_at(epoch, residual=True, rate=0.1):
+            return noise[epoch, residual, rate] if isinstance(noise, dict) else noise
+
         # An instance's own names are looked up before cached properties and methods.
-        made.__dict__.update(noise=noise, noise_at=lambda *place, **kind: noise, **known)
+        made.__dict__.update(noise=noise_at(80), noise_at=noise_at, **known)
         return made
 
     return make

@@ -1,4 +1,6 @@
+import subprocess
 import sys
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -112,6 +114,20 @@ def test_rows_are_kept_in_order_and_measured_again(tiny, monkeypatch):
     assert table[3].startswith("| what b is | that | ≥ 2.0 × | 3.00 × (3.00 to 3.00) | 2 |")
     assert table[4] == "| what c is | that | ≥ 2.0 × | not measured | | |"
     assert machine.device_name("cpu") in bench.machines()
+
+
+def test_a_row_that_cannot_be_measured_stops_no_other(tiny, monkeypatch, capsys):
+    def fail():
+        command = [sys.executable, "-c", "raise SystemExit('no such file')"]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+    monkeypatch.setattr(bench.timings, "product", lambda: 3e12)
+    broken = replace(row("a", []), measure=fail)
+    monkeypatch.setattr(bench, "ROWS", [broken, row("b", [1.0])])
+    assert bench.main() == 1
+    assert [*pd.read_csv(tiny).row] == ["b"]
+    said = capsys.readouterr().err
+    assert "a could not be measured: " in said and "no such file" in said
 
 
 def test_unknown_rows_are_named(tiny):

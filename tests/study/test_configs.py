@@ -159,12 +159,13 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
         assert config.eval_sets[0] == "BSD10"
 
 
-def test_theta_for_context_is_two_fields_of_five_layers_but_for_theta():
+def test_theta_for_context_is_two_fields_of_five_layers_but_for_theta_and_seed():
     runs = configs.theta_for_context("paper")
-    assert [(c.depth, c.dilation, c.theta) for c in runs] == [
-        (5, dilation, theta) for theta in (3e-5, 1e-5) for dilation in (1, 2)
+    kinds = (3e-5, 0), (1e-4, 1), (1e-4, 2), (1e-5, 0)
+    assert [(c.depth, c.dilation, c.theta, c.seed) for c in runs] == [
+        (5, dilation, *kind) for kind in kinds for dilation in (1, 2)
     ]
-    assert {run_id(replace(c, theta=1e-4)) for c in runs} < ids(configs.context("paper"))
+    assert {run_id(replace(c, theta=1e-4, seed=0)) for c in runs} < ids(configs.context("paper"))
 
 
 def test_five_layers_are_those_of_figure_3_but_for_the_update():

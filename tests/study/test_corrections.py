@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -89,6 +90,14 @@ def test_each_network_for_three_scales_is_measured_once(small):
         "VDSR, 20 layers, the authors'",
         f"VDSR, {small.depth} layers, θ = 10⁻⁴",
     ]
+
+
+def test_networks_have_names_of_their_own(monkeypatch):
+    known = pd.DataFrame({"run": [*corrections._asked()], "scale": 2.0, "factor": 1.0})
+    monkeypatch.setattr(ledger, "table", lambda name: known)
+    names = corrections.by_network().name
+    assert len(names) == len(known) and names.is_unique
+    assert "VDSR, 20 layers, θ = 10⁻⁴" in [*names]
 
 
 def test_rows_of_weights_that_are_elsewhere_stay(small):

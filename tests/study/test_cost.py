@@ -88,6 +88,7 @@ def test_announced_is_what_is_missing_on_a_cpu(elsewhere, tiny, monkeypatch, cap
     cost.announce(both, True)
     assert "2 runs" in capsys.readouterr().out
     cost.announce([tiny], False)
+    cost.announce([replace(tiny, eval_scales=(2, 3))], False)  # whose weights are here
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     cost.announce(both, True)
     assert capsys.readouterr().out == ""

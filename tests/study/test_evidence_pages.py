@@ -146,6 +146,9 @@ def depth(e):
         studies.load(name, "paper", missing="skip").rows
         for name in ("ablation_receptive_field", "ablation_scales")
     )
+    four = alone[(alone.scales == "4") & (alone.dilation == 1) & (alone.scale == 4)]
+    four = four[four.epoch == 80].groupby("depth").psnr.mean()
+    assert 0 < four[20] - four[10] < 0.06
     alone = alone[(alone.scales == "2") & (alone.dilation == 1) & (alone.scale == 2)]
     ends = alone[alone.epoch == 80].groupby("depth").psnr.mean()
     assert ends[5] > psnr.loc[5, 2] + 1.8 and ends[20] > psnr.loc[20, 2] + 0.3
@@ -170,7 +173,16 @@ def depth(e):
     assert FIGURE3[2, 5] - less[2] > 1.5 and ends[5] - less[2] > 1.5
     assert small[(small.epoch == 30) & (small.scale == 2)].psnr.item() > middle[2] + 2
     # Five layers by other optimisers, and for one scale each
-    other = final(studies.load("shallow", "paper", missing="skip").histories)
+    other = studies.load("shallow", "paper", missing="skip").histories
+    course = other[(other.dataset == "Set5") & (other.optimizer == "sgd")]
+    course = course[course.epoch.isin([30, 40])].set_index(["scales", "epoch"]).sort_index()
+    calm = course.clipped.groupby("scales").max()
+    assert calm["2"] < calm["3"] < 0.05 < 0.2 < calm["4"] < calm["2 3 4"] < calm["4"] + 0.05
+    assert course.psnr["4", 30] - course.psnr["4", 40] > 0.6
+    swing = small[small.epoch.isin([30, 40])].set_index(["scale", "epoch"])
+    assert swing.clipped.between(0.21, 0.225).all()
+    assert swing.psnr[2, 30] - swing.psnr[2, 40] == pytest.approx(1 / 3, abs=0.03)
+    other = final(other)
     other = other[other.dataset == "Set5"].set_index(["optimizer", "scales", "scale"])
     other = other.psnr.sort_index()
     adam, muon = (other[name, "2 3 4"] for name in ("adam", "muon"))
@@ -180,7 +192,11 @@ def depth(e):
     printed = FIGURE3.unstack("scale").loc[5]
     assert 0.5 < (single[2] - muon[2]) / (ends[5] - psnr.loc[5, 2]) < 0.6
     assert (printed - single).between(0, 0.65).all() and printed[2] - single[2] < 0.1
-    assert ((printed - single) < missed.loc[10:].max() + 0.05).all()
+    deeper, single_missed = missed.drop(5), printed - single
+    assert single_missed[2] < deeper[2].min() and (deeper[3] > single_missed[3]).sum() >= 4
+    assert deeper[4].max() < single_missed[4] < missed.loc[5, 4] and muon[4] > single[4] + 0.3
+    steps = FIGURE3.unstack("scale").diff()
+    assert (steps.loc[20] > steps.loc[7:19].max()).all() and (steps.loc[16:19].sum() < 0).all()
     table2 = paper.table("table2").set_index(["train_scales", "test_scale"]).psnr
     assert [*FIGURE3.unstack("scale").loc[20]] == [table2["2,3,4", scale] for scale in (2, 3, 4)]
     above = FIGURE3[3][FIGURE3[3] > table2["3", 3]]
@@ -296,6 +312,9 @@ def scales(e):
     assert between["×1.5, less bicubic"] == pytest.approx(-2.06, abs=0.05)
     assert rows[rows.test_scale == 1.5].groupby("train_scales").psnr.mean().idxmax() == "2,3,4"
     assert min(v for label, v in between.items() if "×1.5, less b" not in label) > 0.6
+    assert psnr["3", 3] - psnr["2,4", 3] > 1.6 and printed["3", 3] - printed["2,4", 3] > 1.6
+    level = rows.groupby(["train_scales", "test_scale"]).psnr.mean()
+    assert 0.5 < level["2", 2.5] - level["3", 2.5] < level["2,3,4", 2.5] - level["3", 2.5] - 1.2
     # How strongly networks correct
     factor = corrections.by_network().pivot(index="name", columns="scale", values="factor")
     deep = [name for name in factor.index if "20 layers" in name]
@@ -525,6 +544,15 @@ def iterations(e):
     assert psnr[True, 80] - psnr[False, 80] > 0.4 > deep[20] - deep[10]
     search = final(studies.load("search_theta", "paper", missing="skip").histories)
     assert search[search.dataset == "Set5"].psnr.max() < 36.8
+    constant = e.rows[e.rows.schedule == "constant"].groupby("learning_rate").psnr.max()
+    assert all(constant[rate] < TABLE1[rate, "residual", 10] for rate in (0.1, 0.01, 0.001))
+    high = e.histories[(e.histories.learning_rate == 0.1) & (e.histories.scale == 2)]
+    at = high.set_index(["schedule", "augment", "step", "dataset"]).psnr
+    still, turned = at["constant", False, 3000], at["decay", True, 3340]
+    assert (turned["Set5"] - still["Set5"], turned["BSD10"] - still["BSD10"]) == pytest.approx(
+        (0.20, 0.31), abs=0.005
+    )
+    assert abs(psnr[True, 80] - psnr[True, 40]) < 0.01
 
 
 def race(e):

@@ -12,7 +12,7 @@ import pytest
 import vdsr
 from vdsr import ledger, machine
 from vdsr.config import run_id
-from vdsr.study import findings, publish
+from vdsr.study import configs, findings, publish
 from vdsr.study.evidence import Study
 from vdsr.study.studies import STUDIES
 
@@ -38,7 +38,7 @@ def test_nothing_recorded_is_not_run(elsewhere, tmp_path, monkeypatch):
     numbers = publish.numbers()
     assert (numbers["runs"], numbers["paper_runs"], numbers["hours"]) == ("0", "0", "0.0")
     assert numbers["authors_set14"] == "(not run)"
-    assert "| `ablation_depth` | 0 | 7 | 0.0 | 0 |  |  |  |" in publish.provenance()
+    assert "| `ablation_depth` | 0 | 7 | 0 | 0.0 | 0 |  |  |  |" in publish.provenance()
 
 
 def test_numbers_are_counted(elsewhere, small, tiny):
@@ -65,7 +65,7 @@ def test_provenance_names_every_commit_once(elsewhere, small, tiny, monkeypatch)
     seconds = sum(each.record["seconds"] for each in (run, other)) / 3600
     device, arithmetic = run.record["device"], run.record["arithmetic"]
     assert (
-        f"| `small` | 2 | 2 | {seconds:.1f} | 0 | {device} | {arithmetic} | `1111111`, `2222222` |"
+        f"| `small` | 2 | 2 | 0 | {seconds:.1f} | 0 | {device} | {arithmetic} | `1111111`, `2222222` |"
     ) in publish.provenance().splitlines()
 
 
@@ -139,6 +139,14 @@ def test_publishing_executes_a_notebook_and_keeps_no_trace_of_the_machine(clone,
     assert not elsewhere
 
 
+@pytest.mark.parametrize("text", ["top\n", "<!-- scoreboard -->\n", "<!-- /scoreboard -->\n"])
+def test_a_readme_without_a_place_for_the_table_is_refused_first(clone, text):
+    (clone / "README.md").write_text(text)
+    with pytest.raises(ValueError, match=r"README\.md needs one line <!-- scoreboard -->"):
+        publish.publish(["resizing"])
+    assert not (clone / "results").exists()
+
+
 # The copies that are committed
 
 
@@ -210,3 +218,16 @@ def test_every_recorded_run_stands_in_provenance():
         for s in STUDIES.values() for c in s.runs("paper") for seed in {c.seed, *range(10)}
     }  # fmt: skip
     assert {*ledger.read()[0].run} <= asked
+
+
+def test_further_seeds_stand_in_provenance(monkeypatch):
+    runs, scores = ledger.read()
+    [reference] = runs[runs.run == run_id(configs.reference("paper")[0])].to_dict("records")
+    [noise] = [line for line in publish.provenance().splitlines() if "| `ablation_init`" in line]
+    assert noise.split(" | ")[1:4] == ["6", "6", "2"]  # of the reference, which it shares
+    further = replace(configs.init("paper")[1], seed=2)
+    row = reference | {"run": run_id(further), "seconds": 3600.0 * 1000, "commit": "0123456789"}
+    monkeypatch.setattr(ledger, "read", lambda: (pd.concat([runs, pd.DataFrame([row])]), scores))
+    [noise] = [line for line in publish.provenance().splitlines() if "| `ablation_init`" in line]
+    assert noise.split(" | ")[1:4] == ["6", "6", "3"]
+    assert float(noise.split(" | ")[4]) > 1000 and "`0123456`" in noise

@@ -400,6 +400,45 @@ def test_only_the_end_of_the_run_that_was_asked_for_is_taken(studies, tiny, tmp_
     assert not runs.checkpoint(run_id(tiny)).exists()
 
 
+def test_a_run_that_fails_here_stops_no_other(studies, tiny, monkeypatch, capsys):
+    attempt = runs.attempt
+
+    def fail(config, **options):
+        if run_id(config) == run_id(tiny):
+            raise MemoryError("no room")
+        return attempt(config, **options)
+
+    monkeypatch.setattr(runs, "attempt", fail)
+    assert queue.run(["one"], "smoke") == 1
+    assert f"{run_id(tiny)} {tiny.label} failed: no room" in capsys.readouterr().err
+    assert [*ledger.read()[0].depth] == [2]
+
+
+def test_what_can_be_measured_is_measured_beside_a_run_that_fails(studies, tiny, monkeypatch):
+    measured = []
+    monkeypatch.setitem(STUDIES, "table", replace(
+        STUDIES["one"], name="table", runs=lambda preset: [replace(tiny, depth=2)],
+        measure=lambda *given: measured.append(given) or True,
+    ))  # fmt: skip
+    attempt = runs.attempt
+    broken = run_id(tiny)
+
+    def fail(config, **options):
+        if run_id(config) == broken:
+            raise MemoryError("no room")
+        return attempt(config, **options)
+
+    monkeypatch.setattr(runs, "attempt", fail)
+    assert queue.run(["one", "table"], "smoke") == 1
+    assert measured == [("smoke", None)]
+    broken = run_id(replace(tiny, depth=2))
+    studies("two", replace(tiny, depth=4))
+    (machine.ROOT / "results" / "runs.csv").unlink()
+    (machine.ROOT / "results" / "scores.csv").unlink()
+    assert queue.run(["two", "table"], "smoke") == 1
+    assert len(measured) == 1
+
+
 def test_a_run_that_fails_stops_no_other(studies, tiny, tmp_path, monkeypatch, capsys):
     attempts = []
 

@@ -1,6 +1,7 @@
 """What each study says to the paper's claims, on rows made for the purpose."""
 
 from dataclasses import replace
+from itertools import product
 from math import inf, nan
 
 import pandas as pd
@@ -104,6 +105,22 @@ def test_table_1_under_more_chance_than_its_smallest_gaps(evidence, row):
 def test_table_1_without_a_study_of_chance_is_a_hint(evidence, row):
     made = evidence("ablation_residual", table1_rows(row), noise=None)
     assert {finding.verdict for finding in made.findings} == {"points that way"}
+
+
+def test_each_side_of_table_1_is_judged_by_its_own_chance(evidence, row):
+    places = list(product((10, 80), (True, False), (0.1, 0.01, 0.001)))
+    chance = {place: Noise(0.001 * 2**i, 10**9) for i, place in enumerate(places)}
+    residual, fast = evidence("ablation_residual", table1_rows(row), noise=chance).findings
+
+    def bar(*places):
+        return 1.96 * sum(chance[place].sd ** 2 for place in places) ** 0.5
+
+    for case in residual.cases:
+        rate, epoch = float(case.label.split(",")[0].split()[1]), 80 if "end" in case.label else 10
+        expected = bar((epoch, True, rate), (epoch, False, rate))
+        assert case.bar == pytest.approx(expected, rel=1e-4), case.label
+    expected = bar((10, True, 0.1), (80, True, 0.001))
+    assert fast.cases[0].bar == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_changed_cell_changes_its_answer_and_no_other(evidence, row):
@@ -492,6 +509,14 @@ def test_table_3_against_the_best_of_the_others_cell_by_cell(evidence):
     assert found.verdict == "mixed so far"
 
 
+def test_a_network_of_table_3_that_diverges_is_no_better_than_any(evidence, row):
+    _, recipe = configs.benchmark("paper")
+    none = table3_scores()[:0]
+    [found] = evidence("benchmark", [row(recipe, nan)], more=none).findings
+    assert {case.ours for case in found.cases} == {-inf} and len(found.cases) == 12
+    assert found.verdict == "not reproduced"
+
+
 def test_table_3_is_open_until_all_sets_are_measured(evidence):
     scores = table3_scores()
     [found] = evidence("benchmark", [], more=scores[scores.dataset != "Urban100"]).findings
@@ -543,6 +568,8 @@ def test_theta_is_not_chosen_before_all_are_run(evidence, row):
     rows = search_rows(row, dict.fromkeys(THETAS[:4], 28.0))
     assert chosen_theta(evidence("search_theta", rows)) is None
     assert chosen_theta(evidence("search_theta", [])) is None
+    lost = search_rows(row, dict.fromkeys(THETAS, float("nan")))
+    assert chosen_theta(evidence("search_theta", lost)) is None
 
 
 def test_theta_is_not_chosen_by_another_loss_start_or_test_set(evidence, row):

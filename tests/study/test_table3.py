@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from importlib import import_module
+from itertools import product
 from time import monotonic
 from types import SimpleNamespace
 
@@ -108,7 +109,8 @@ def test_what_two_processes_measured_stands_there_once(here, monkeypatch):
     measure = table3.measure
 
     def beside(*what):
-        table3._write(measure(*what).assign(method="bicubic", run="bicubic"))
+        rows = measure(*what).assign(method="bicubic", run="bicubic")
+        ledger.extend("benchmark", rows, [*table3.BY, "image"])
         return measure(*what)
 
     monkeypatch.setattr(table3, "measure", beside)
@@ -239,16 +241,20 @@ def test_release_ships_the_best_by_validation(here, monkeypatch):
         ledger.record(vdsr.train(config), "smoke")
     history = runs.train_all(configs.benchmark("smoke"), missing="skip")
     best = history.groupby("run").psnr.mean().idxmax()
-    table3._write(pd.DataFrame({"method": "VDSR", "run": best, "dataset": "Set5", "scale": 2,
-                                "image": ["a", "b"], "psnr": [30.0, 31.0], "ssim": 0.9,
-                                "seconds": 1.0, "commit": "abc", "torch": "2.13.0",
-                                "device": "CPU"}))  # fmt: skip
+    rows = pd.DataFrame({"method": "VDSR", "run": best, "dataset": "samples-test", "scale": 2,
+                         "image": ["a", "b"], "psnr": [30.0, 31.0], "ssim": 0.9, "seconds": 1.0,
+                         "commit": "abc", "torch": "2.13.0", "device": "CPU"})  # fmt: skip
+    for lacking in (2, 3, 4):
+        with pytest.raises(ValueError, match=f"no rows of samples-test ×{lacking} in results/b"):
+            table3.release("smoke")
+        assert load_checkpoint(table3.PRETRAINED)[1]["run"] == "another"
+        ledger.extend("benchmark", rows.assign(scale=lacking), [*table3.BY, "image"])
     assert table3.release("smoke") == best
     metadata = load_checkpoint(table3.PRETRAINED)[1]
     assert (metadata["run"], metadata["preset"]) == (best, "smoke")
     assert metadata["record"]["commit"] == "abc"
     assert metadata["validation"]["images"] == "samples-test"
-    assert metadata["psnr"] == {"Set5 x2": 30.5}
+    assert metadata["psnr"] == {f"samples-test x{scale}": 30.5 for scale in (2, 3, 4)}
     monkeypatch.setattr(UPSCALE, "PRETRAINED", table3.PRETRAINED)
     [config] = [c for c in configs.benchmark("smoke") if run_id(c) == best]
     shipped, trained = vdsr.load_pretrained().state_dict(), vdsr.train(config).model.state_dict()
@@ -267,15 +273,17 @@ def test_release_looks_at_the_end_and_at_validation_alone(here, monkeypatch, tin
     monkeypatch.setattr(runs, "train_all", lambda configs, missing: tables[configs[0]])
     made = SimpleNamespace(id="1f", record={}, model=better.network())
     monkeypatch.setattr(runs, "train", lambda config: made if config == better else None)
-    with pytest.raises(ValueError, match="run 1f has no rows in results"):
+    with pytest.raises(ValueError, match="run 1f has no rows of Set5 ×2 in results"):
         table3.release("paper")
     cells = [(table3.LATER_RECIPE, "1f", 30.0), (table3.ENSEMBLE, "1f", 40.0), ("x", "2e", 50.0)]
-    table = pd.DataFrame(cells, columns=["method", "run", "psnr"]).assign(dataset="Set5", scale=2)
+    table = pd.DataFrame(cells, columns=["method", "run", "psnr"])
+    places = pd.DataFrame(product(table3.SETS, (2, 3, 4)), columns=["dataset", "scale"])
+    table = table.merge(places, how="cross")
     monkeypatch.setattr(table3, "recorded", lambda: table)
     assert table3.release("paper") == "1f"
     metadata = load_checkpoint(table3.PRETRAINED)[1]
     assert metadata["validation"] == {"images": "BSD10", "psnr": 31.0}
-    assert metadata["psnr"] == {"Set5 x2": 30.0}
+    assert metadata["psnr"] == {f"{d} x{s}": 30.0 for d in table3.SETS for s in (2, 3, 4)}
 
 
 def test_release_of_nothing_says_so(here):

@@ -5,9 +5,11 @@ and the ratio of each turn is one value. What else the machine does slows both.
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from datetime import date
 from statistics import median
+from subprocess import CalledProcessError
 from time import sleep
 
 import pandas as pd
@@ -58,7 +60,7 @@ def main(names=()):
     Returns
     -------
     int
-        Exit status 0.
+        Exit status: 1 if a row could not be measured, which stops no other.
 
     Raises
     ------
@@ -78,12 +80,19 @@ def main(names=()):
         print(f"Others keep {here['others']:.1f} cores busy: the ratios will be uncertain.")
     print(f"{here['device']}, {here['instructions']}, torch {here['torch']}, "
           f"its matrix product {here['product']:.2f} TFLOP/s")  # fmt: skip
+    status = 0
     for row in ROWS:
         if row.name not in names and (names or row.name in LONGEST):
             continue
         if row.device != here["kind"]:
             continue
-        values = row.measure()
+        try:
+            values = row.measure()
+        except (CalledProcessError, ImportError, OSError) as error:
+            said = getattr(error, "stderr", None) or getattr(error, "stdout", None) or ""
+            print(f"{row.name} could not be measured: {error}\n{said[-1000:]}", file=sys.stderr)
+            status = 1
+            continue
         low, middle, high = min(values), median(values), max(values)
         print(f"{row.name:16} {middle:8.3g} {row.unit} ({low:.3g} to {high:.3g}, goal {row.goal}) "
               f"{row.what} / {row.against}", flush=True)  # fmt: skip
@@ -95,7 +104,7 @@ def main(names=()):
             print(", ".join(f"{part} {share:.0%}" for part, share in shares), flush=True)
             parts = [{"row": row.name, "part": part, "share": share} for part, share in shares]
             keep("bench_profiles", parts)
-    return 0
+    return status
 
 
 def conditions():

@@ -57,7 +57,7 @@ def executor(workers=None, scheduler=None):
                 self.status = "closed"
                 raise
 
-    with nullcontext(scheduler) if scheduler else _local(workers) as place:
+    with _local(workers) if scheduler is None else nullcontext(scheduler) as place:
         try:
             client = Closing(place, timeout=CONNECTING, set_as_default=False)
         except (OSError, ValueError) as error:

@@ -40,8 +40,8 @@ def update():
         model = None if identity in known else _network(identity, config)
         if model is not None:
             factors = [correction_factor(model, images, scale) for scale in SCALES]
-            rows = pd.DataFrame({"run": identity, "scale": SCALES, "factor": factors})
-            ledger.extend("corrections", rows)
+            rows = pd.DataFrame({"run": identity, "scale": SCALES, "factor": factors}).round(4)
+            ledger.extend("corrections", rows, ["run", "scale"])
 
 
 def by_network():
@@ -56,6 +56,7 @@ def by_network():
     for identity, config in _asked().items():
         how = {"adam": "Adam", "muon": "Muon", "sgd": f"θ = {scientific(config.theta)}"}
         name = f"VDSR, {config.depth} layers, {how[config.optimizer]}"
+        name += {"T91+BSD190": ", 281 images"}.get(config.train_set, "")
         names[identity] = name if config.architecture == "VDSR" else config.architecture
     table = ledger.table("corrections")
     table.insert(0, "name", table.run.map(names))

@@ -26,15 +26,20 @@ def missing(configs):
     }
 
 
+def to_train(missing):
+    """Return those of some missing runs whose training has not ended here; others lack scores."""
+    return [config for config in missing.values() if not runs.has_ended(config)]
+
+
 def announce(configs, refresh):
     """Say on a CPU how long some runs will take, before they start."""
     if torch.cuda.is_available():
         return
     left = {run_id(c): c for c in configs}
-    left = left if refresh else missing(left)
+    left = [*left.values()] if refresh else to_train(missing(left))
     if left:
         what = "to be trained again" if refresh else "missing"
-        print(f"{len(left)} runs of the paper's length are {what}: {forecast(left.values())}. "
+        print(f"{len(left)} runs of the paper's length are {what}: {forecast(left)}. "
               f"The one that is interrupted goes on from where it was.")  # fmt: skip
 
 

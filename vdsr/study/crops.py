@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..data import load_images, luma
 from ..evaluate import score, super_resolve
+from ..files import replacing
 from ..imresize import axis_weights
 from ..patches import degrade
 from ..upscale import window, with_luma
@@ -208,10 +209,10 @@ def write_slider(folder, model):
     folder : pathlib.Path
     model : torch.nn.Module
     """
-    folder.mkdir(parents=True, exist_ok=True)
     dataset, image, scale, box = SLIDER
     rows = compare(load_images(dataset)[image], scale, {"bicubic": None, "vdsr": model}, box)
     for row in rows[1:].itertuples():
         # Each pixel is made a square of 4×4, lest a browser smooth what is to be compared.
         larger = np.kron(row.crop, np.ones((4, 4, 1), np.uint8))
-        Image.fromarray(larger).save(folder / f"{row.method}.png", optimize=True)
+        with replacing(folder / f"{row.method}.png") as path:
+            Image.fromarray(larger).save(path, "PNG", optimize=True)

@@ -179,13 +179,16 @@ class Evidence:
         return pick(self.final, **chosen)
 
 
-def with_seeds(configs, histories):
-    """Return the histories of some runs, and those of their further seeds that are recorded."""
+def further_seeds(configs):
+    """Return some runs with other seeds, as far as these are shown, by identity."""
     seeds = [replace(config, seed=seed) for config in configs for seed in range(SEEDS)]
     others = {run_id(config): config for config in seeds}
-    for config in configs:
-        others.pop(run_id(config), None)
-    others = train_all([*others.values()], missing="skip")
+    return {i: c for i, c in others.items() if i not in {*map(run_id, configs)}}
+
+
+def with_seeds(configs, histories):
+    """Return the histories of some runs, and those of their further seeds that are recorded."""
+    others = train_all([*further_seeds(configs).values()], missing="skip")
     tables = [table for table in (histories, others) if len(table)]
     return pd.concat(tables or [histories]).reset_index(drop=True)
 
@@ -216,11 +219,10 @@ def bicubic(images, scales):
 def caption(evidence):
     """Return in sentences what the runs of a study are."""
     rows, configs = evidence.histories, evidence.configs
-    sentences = []
     asked = {run_id(config) for config in configs}
     done = len(asked & set(rows.run))
     if not done:
-        return " ".join([*sentences, f"None of the study's {len(asked)} runs is recorded."])
+        return f"None of the study's {len(asked)} runs is recorded."
     steps = rows.groupby("run").step.max()
     length = " to ".join(f"{n:,}" for n in sorted({steps.min(), steps.max()}))
     batches = sorted({*rows.batch_size})
@@ -228,11 +230,11 @@ def caption(evidence):
     depth = f", of {_list(layers)} layers" if layers else ""
     seeds = rows.groupby(KIND, dropna=False).seed.nunique()
     spread = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else f"{seeds.max()}"
-    sentences.append(
+    sentences = [
         f"{done} of {len(asked)} runs{depth}, each of {length} steps of {_list(batches)} patches "
         f"from {configs[0].train_set}; scored on {evidence.images}; {spread} "
         f"seed{'s' if seeds.max() > 1 else ''} each."
-    )
+    ]
     if evidence.noise:
         bar, sd = evidence.noise.bar(1, 1), evidence.noise.sd
         sentences.append(

@@ -33,9 +33,10 @@ def update():
         for scale in config.scales:
             for state, network in states.items():
                 _, side = field_sides(gradient_field(network, inputs(scale)))
-                rows.append({"run": identity, "scale": scale, "state": state, "side": side})
+                row = {"run": identity, "scale": scale, "state": state, "side": round(side, 2)}
+                rows.append(row)
     if rows:
-        ledger.extend("fields", pd.DataFrame(rows))
+        ledger.extend("fields", pd.DataFrame(rows), ["run", "scale", "state"])
 
 
 def by_depth():

@@ -121,7 +121,7 @@ def quote(**numbers):
     ----------
     **numbers : str or float
         By name, as text, or a number of decibels that gets two decimals; what is not a number
-        has not been run, and says so.
+        is said not to have been run.
     """
     from myst_nb import glue
 

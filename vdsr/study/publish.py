@@ -13,7 +13,7 @@ from ..model import VDSR
 from ..runs import train_all
 from ..upscale import PRETRAINED, load_pretrained
 from . import bench, configs, corrections, crops, fields, figures, findings, lessons, paper, table3
-from .evidence import final, with_seeds
+from .evidence import final, further_seeds, with_seeds
 from .queue import asked
 from .studies import STUDIES, load
 
@@ -92,21 +92,25 @@ def provenance():
     """Return a Markdown table of what was run for each study, and what it cost."""
     table = ledger.read()[0].set_index("run")
     lines = [
-        "| study | made | asked for | hours | TFLOP | hardware | arithmetic | commits |",
-        "|---|---|---|---|---|---|---|---|",
+        "| study | made | asked for | further seeds | hours | TFLOP | hardware | arithmetic "
+        "| commits |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, study in STUDIES.items():
         wanted = {run_id(config) for config in study.runs("paper")}
-        done = table.loc[[i for i in table.index if i in wanted]]
+        further = further_seeds(study.runs("paper")).keys() & table.index
+        done = table.loc[[i for i in table.index if i in wanted | further]]
         device, arithmetic, commits = (
             sorted({part for cell in done[column] for part in cell.split(" then ")})
             for column in ("device", "arithmetic", "commit")
         )
         cells = "; ".join(device), "; ".join(arithmetic)
         commits = ", ".join(f"`{commit[:7]}`" for commit in commits)
-        counts = f"{len(done)} | {len(wanted)} | {done.seconds.sum() / 3600:.1f}"
+        counts = f"{len(done) - len(further)} | {len(wanted)} | {len(further)}"
+        hours = f"{done.seconds.sum() / 3600:.1f}"
         work = f"{done.tflop.sum():,.0f}"
-        lines.append(f"| `{name}` | {counts} | {work} | {' | '.join(cells)} | {commits} |")
+        cells = counts, hours, work, *cells, commits
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -114,8 +118,11 @@ def readme(text, board):
     """Return the README's text with its scoreboard drawn anew, from `board`'s table."""
     table = findings.as_markdown(board, "results/notebooks/{}.ipynb")
     start, end = "<!-- scoreboard -->", "<!-- /scoreboard -->"
+    if not (text.count(start) == text.count(end) == 1):
+        raise ValueError(f"README.md needs one line {start} and one {end}, with the table between")
     before, rest = text.split(start)
-    return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+    _, after = rest.split(end)
+    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 def publish(names=None):
@@ -145,6 +152,8 @@ def publish(names=None):
         raise ValueError(
             f"publishing needs a clone of the project, and {machine.ROOT} has no notebooks/"
         )
+    path = machine.ROOT / "README.md"
+    readme(path.read_text(encoding="utf-8"), board())
     import nbformat  # these two are needed here alone, and not by importing the package
     import papermill
 
@@ -178,6 +187,5 @@ def publish(names=None):
     tables = bench.table(), bench.machines(), bench.profile_table()
     write_text(results / "bench.md", "\n\n".join(tables) + "\n")
     write_text(results / "numbers.json", json.dumps(numbers(), indent=1) + "\n")
-    path = machine.ROOT / "README.md"
     write_text(path, readme(path.read_text(encoding="utf-8"), table))
     return 0

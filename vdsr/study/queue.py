@@ -10,7 +10,7 @@ from time import monotonic, time
 from .. import ledger, machine, runs
 from ..config import run_id
 from ..train import NotReady, OutOfTime
-from .cost import amount, forecast, missing, work
+from .cost import amount, forecast, missing, to_train, work
 from .studies import STUDIES
 
 
@@ -86,7 +86,7 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
     expected = forecast if executor is None else amount  # others may be faster than this machine
     print(f"{preset}: {len(queue) - len(left)} runs recorded, {len(left)} missing", flush=True)
     if left:
-        print(expected(left.values()), flush=True)
+        print(expected(to_train(left)), flush=True)
     busy = 0
     trainings = _here(left, deadline) if executor is None else _on(executor, left, deadline)
     for identity, train in trainings:
@@ -105,15 +105,14 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
         except NotReady as stop:
             print(stop, flush=True)
             continue
+        except ledger.DamagedLedger:  # in which nothing could be recorded
+            raise
         except Exception as error:
-            if executor is None:
-                raise
-            # What the other workers do must not be lost.
             print(f"{identity} {config.label} failed: {error}", file=sys.stderr, flush=True)
             continue
         try:
             ledger.record(finished, preset)
-        except ledger.DamagedLedger:  # in which nothing could be recorded
+        except ledger.DamagedLedger:
             raise
         except ValueError as error:
             print(error, file=sys.stderr, flush=True)
@@ -121,21 +120,22 @@ def run(names, preset="paper", *, hours=None, seeds=1, executor=None):
         del left[identity]
         last = finished.history[finished.history.step == finished.history.step.max()]
         scores = ", ".join(f"{r.dataset} ×{r.scale:g} {r.psnr:.2f} dB" for r in last.itertuples())
-        rest = f"; {expected(left.values())}" if left else ""
+        rest = f"; {expected(to_train(left))}" if left else ""
         print(
             f"{identity} {config.label}: {finished.diverged or scores}; {len(left)} missing{rest}",
             flush=True,
         )
     if busy:
         print(f"left to other processes: {busy}; the same command looks for them again")
-    if left:
-        return 1
+    complete = not left
     for name in names:
         measure = STUDIES[name].measure
-        if measure and not measure(preset, deadline):
+        if not measure or left.keys() & asked([name], preset):
+            continue
+        if not measure(preset, deadline):
             print(f"{name} is not measured completely; the same command goes on from there")
-            return 1
-    return 0
+            complete = False
+    return 0 if complete else 1
 
 
 def _here(left, deadline):
@@ -204,11 +204,11 @@ def overview(names, preset, seeds=1):
     lines = [f"{'study':26}{'recorded':>9}{'missing':>9}{'TFLOP':>9}"]
     for name in names:
         mine = asked([name], preset, seeds)
-        gaps = [config for identity, config in mine.items() if identity in left]
-        total = sum(work(config) for config in gaps)
+        gaps = {identity: config for identity, config in mine.items() if identity in left}
+        total = sum(work(config) for config in to_train(gaps))
         lines.append(f"{name:26}{len(mine) - len(gaps):9}{len(gaps):9}{total:9,.0f}")
     lines.append(
         f"In all, each shared run counted once: {len(left)} missing"
-        + (f", {forecast(left.values())}." if left else ".")
+        + (f", {forecast(to_train(left))}." if left else ".")
     )
     return "\n".join(lines)

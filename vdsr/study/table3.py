@@ -1,16 +1,16 @@
 """Table 3: every method that can be run, on every image set, by the paper's protocol."""
 
+from itertools import product
 from time import monotonic
 
 import pandas as pd
 import torch
-from filelock import FileLock
 
 from .. import ledger, machine, networks, runs
 from ..config import run_id, settings_of
 from ..data import fetch, load_images
 from ..evaluate import evaluate
-from ..files import load_checkpoint, save_checkpoint, write_text
+from ..files import load_checkpoint, save_checkpoint
 from ..model import load_matconvnet
 from ..train import OutOfTime
 from ..upscale import PRETRAINED, load_pretrained
@@ -25,6 +25,7 @@ ENSEMBLE = f"{LATER_RECIPE}, eight orientations"
 AUTHORS = "weights/VDSR_Official.mat"
 SETS = ("Set5", "Set14", "B100", "Urban100")
 BY = ["method", "run", "dataset", "scale"]
+SCALES = 2, 3, 4
 COLUMNS = [*ledger.OTHERS["benchmark"]]
 
 
@@ -71,7 +72,7 @@ def methods(preset):
 
 def trained(preset):
     """Return the configs of the networks among `methods`."""
-    configs = [make(scale) for make in methods(preset).values() for scale in (2, 3, 4)]
+    configs = [make(scale) for make in methods(preset).values() for scale in SCALES]
     return [config for config in configs if config]
 
 
@@ -106,7 +107,7 @@ def scores(preset, missing="train", record=False, deadline=None):
             rows = measure(model, dataset, scale, method == ENSEMBLE)
             rows = rows.assign(method=method, run=run)
             if record:
-                _write(rows)
+                ledger.extend("benchmark", rows, [*BY, "image"])
         tables.append(rows[COLUMNS])
     return pd.concat(tables, ignore_index=True)
 
@@ -119,11 +120,16 @@ def _trained(config, deadline):
         return False
 
 
+def _sets(preset):
+    """Return the image sets of the table."""
+    return SETS if public(preset) else preset_config(preset)[1].eval_sets
+
+
 def _cells(preset):
     """Yield method, config or None, run, image set and scale of all that is compared."""
-    for dataset in SETS if public(preset) else preset_config(preset)[1].eval_sets:
+    for dataset in _sets(preset):
         for method, config_of in methods(preset).items():
-            for scale in (2, 3, 4):
+            for scale in SCALES:
                 config = config_of(scale)
                 yield method, config, run_id(config) if config else method, dataset, scale
 
@@ -193,14 +199,6 @@ def _model(method, config):
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _write(rows):
-    path = machine.ROOT / "results" / "benchmark.csv"
-    with FileLock(path.with_name(".lock")):
-        table = pd.concat([recorded(), rows[COLUMNS]], ignore_index=True)
-        table = table.drop_duplicates([*BY, "image"], keep="last")  # another process's, say
-        write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-
-
 def release(preset):
     """Make the network that ships the best of the benchmark's own, as its validation says.
 
@@ -235,10 +233,13 @@ def release(preset):
     run = runs.train(best)
     known = recorded()
     known = known[(known.run == run.id) & (known.method != ENSEMBLE)]
-    if known.empty:
+    measured = {*zip(known.dataset, known.scale, strict=True)}
+    lacking = [place for place in product(_sets(preset), SCALES) if place not in measured]
+    if lacking:
+        dataset, scale = lacking[0]
         raise ValueError(
-            f"run {run.id} has no rows in results/benchmark.csv: measure it first, by "
-            f"`vdsr study benchmark`"
+            f"run {run.id} has no rows of {dataset} ×{scale} in results/benchmark.csv: measure it "
+            f"first, by `vdsr study benchmark`"
         )
     means = known.groupby(["dataset", "scale"]).psnr.mean()
     metadata = {

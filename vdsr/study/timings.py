@@ -298,7 +298,9 @@ def book(again):
             command = [program, "build", "book/", "--path-output", folder]
             for _ in range(1 + again):
                 start = perf_counter()
-                subprocess.run(command, check=True, cwd=machine.ROOT, capture_output=True)
+                subprocess.run(
+                    command, check=True, cwd=machine.ROOT, capture_output=True, text=True
+                )
                 seconds = perf_counter() - start
         return [seconds]
 
@@ -311,6 +313,7 @@ def quick_tests():
     start = perf_counter()
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "not slow"],
-        check=True, cwd=machine.ROOT, env=environment, capture_output=True,
+        check=True, cwd=machine.ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     return [(perf_counter() - start) / 60]
