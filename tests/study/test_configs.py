@@ -197,7 +197,8 @@ def test_suspects_are_table_1_but_for_one_thing():
     table = {run_id(c) for c in configs.residual("paper")}
     for config in configs.suspects("paper"):
         twin = configs.reference("paper")[0]
-        back = [{"theta": twin.theta}, {"loss": twin.loss}, {"augment": twin.augment}]
+        back = [{"theta": twin.theta}, {"loss": twin.loss}, {"augment": twin.augment},
+                {"init": twin.init, "last_scale": twin.last_scale}]  # fmt: skip
         assert run_id(config) not in table
         assert [run_id(replace(config, **one)) in table for one in back].count(True) == 1
 

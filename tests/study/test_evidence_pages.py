@@ -153,7 +153,8 @@ def depth(e):
     ends = alone[alone.epoch == 80].groupby("depth").psnr.mean()
     assert ends[5] > psnr.loc[5, 2] + 1.8 and ends[20] > psnr.loc[20, 2] + 0.3
     assert 0 < ends[10] - ends[5] < FIGURE3[2, 10] - FIGURE3[2, 5]
-    assert abs(ends[20] - ends[10]) < 0.03
+    assert abs(ends[20] - ends[10]) < 0.03 and ends[20] - ends[5] == pytest.approx(1 / 3, abs=0.02)
+    assert all(0.9 < case.ours < 1.95 for case in finding.cases)  # in the verdict
     early = alone[(alone.depth == 5) & (alone.epoch == 20)].clipped.mean()
     assert early < clipped.loc[20, 5] - 0.15
     steps = e.final.step.max(), alone.step.max()
@@ -244,6 +245,14 @@ def residual(e):
     missed = [TABLE1[rate, "residual", 80] - level[rate, 80] for rate in (0.1, 0.01, 0.001)]
     assert 0.2 < missed[0] < missed[1] < missed[2]
     assert rows.clipped[0.001, "non-residual", 40] < 0.02
+    # On two machines
+    place = ["run", "dataset", "scale"]
+    twins = ledger.table("twins").set_index(place).psnr
+    apart = final(e.histories).set_index(place).psnr.reindex(twins.index) - twins
+    apart = apart.groupby(level=["run", "dataset"]).mean()
+    known = ledger.read()[0].set_index("run").query("residual").index
+    assert sorted(round(abs(gap), 2) for gap in apart.loc[known, "Set5"].dropna()) == [0.03, 0.08]
+    assert apart[run_id(configs.reference("paper")[0]), "BSD10"] == pytest.approx(0.05, abs=0.005)
     # Another θ, another sum, and rates that stay as they are
     others = [studies.load(name, "paper", missing="skip").histories
               for name in ("suspects", "search_theta")]  # fmt: skip

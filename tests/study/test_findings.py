@@ -232,7 +232,7 @@ def test_the_board_is_drawn_from_the_rows():
     table = board(found)
     assert [table.loc[i].to_dict() for i in table.index] == [f.row() for f in found]
     assert as_markdown(table, "notebooks/{}.ipynb").splitlines() == [
-        "| the paper's claim | verdict | here | the paper |",
+        "| claim | verdict | here | the paper |",
         "|---|---|---|---|",
         "| [It is so](notebooks/page.ipynb) (Table 9) | **reproduced** "
         "| +1.00 to +2.00 dB; holds in 2 of 2 (`paper`, 1 seed) | +0.50 to +1.50 dB |",

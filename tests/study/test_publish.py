@@ -65,7 +65,8 @@ def test_provenance_names_every_commit_once(elsewhere, small, tiny, monkeypatch)
     seconds = sum(each.record["seconds"] for each in (run, other)) / 3600
     device, arithmetic = run.record["device"], run.record["arithmetic"]
     assert (
-        f"| `small` | 2 | 2 | 0 | {seconds:.1f} | 0 | {device} | {arithmetic} | `1111111`, `2222222` |"
+        f"| `small` | 2 | 2 | 0 | {seconds:.1f} | 0 | {device} | {arithmetic} "
+        "| `1111111`, `2222222` |"
     ) in publish.provenance().splitlines()
 
 
@@ -73,7 +74,7 @@ def test_readme_changes_its_block_alone():
     empty = findings.board([])
     text = "top\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nend | old |\n"
     new = publish.readme(text, empty)
-    head = "| the paper's claim | verdict | here | the paper |\n|---|---|---|---|"
+    head = "| claim | verdict | here | the paper |\n|---|---|---|---|"
     assert new == text.replace("\nold\n", f"\n{head}\n")
     assert publish.readme(new, empty) == new
 

@@ -108,7 +108,7 @@ def suspects(preset):
 
     The search for θ was made with the residual network; the plain one may want another. A loss
     summed over the batch has 64 times the gradients. Eight orientations make an epoch eight times
-    as long.
+    as long. From a last layer that is not made smaller a plain network does not start black.
     """
     base, whole = reference(preset)
     plain = replace(base, residual=False)
@@ -125,7 +125,8 @@ def suspects(preset):
         for kind, rate in longer[: len(longer) if whole else 0]
     ]
     lower = (0.001, 0.01) if whole else ()
-    return runs + [replace(plain, theta=1e-5, learning_rate=rate) for rate in lower]
+    runs += [replace(plain, theta=1e-5, learning_rate=rate) for rate in lower]
+    return [*runs, replace(plain, learning_rate=RATES[-1], init="fan_in", last_scale=1.0)]
 
 
 def noise(preset):
@@ -222,9 +223,9 @@ def clipping(preset):
 
     At a rate of 0.1 the constant bounds on values are the first three that the adjustable one
     passes through in the paper's schedule, and those on the norm are public code's 0.4, a tenth
-    and ten times that. The smallest did best of both, so that one of a tenth of it was added. At other
-    rates each has the bound that BSD10 chose. Without clipping, smaller rates were to be tried as
-    well, until one does not diverge: 1e-4 was the first.
+    and ten times that. The smallest did best of both, so that one of a tenth of it was added. At
+    other rates each has the bound that BSD10 chose. Without clipping, smaller rates were to be
+    tried as well, until one does not diverge: 1e-4 was the first.
     """
     base, whole = reference(preset)
     adjustable = [replace(base, learning_rate=rate) for rate in (RATES if whole else RATES[:1])]

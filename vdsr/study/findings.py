@@ -274,7 +274,7 @@ def as_markdown(table, link):
     link : str
         What a page's name is put into, such as ``"notebooks/{}.ipynb"``.
     """
-    lines = ["| the paper's claim | verdict | here | the paper |", "|---|---|---|---|"]
+    lines = ["| claim | verdict | here | the paper |", "|---|---|---|---|"]
     for row in table.itertuples():
         ours = f"{row.ours} ({row.basis})" if row.basis else ""
         lines.append(

@@ -204,7 +204,7 @@ def _scales(e):
                   "the network trained for that", "Table 2", elsewhere),
         _finding(e, "one_for_all", "One network for three scales is as good as three networks",
                   "Table 2", one_for_all),
-        _finding(e, "between", "One network also serves the scales between, better than bicubic "
+        _finding(e, "between", "One network also serves fractional scales, better than bicubic "
                   "and than the ×3 network", "Fig. 5", between, "pictures alone"),
     ]  # fmt: skip
 
@@ -227,7 +227,7 @@ def _context(e):
 
     return [
         _finding(e, name, f"At ×{scale} a field widened by dilation is better, at equal depth "
-                 "and weights", "§4.1", at(scale), "no run of it")
+                 "and weights", "our test of §4.1", at(scale), "no run of it")
         for name, scale in (("context", 2), ("context4", 4))
     ]  # fmt: skip
 
@@ -266,7 +266,7 @@ def _clipping(e):
         *([less("unclipped SGD at its largest safe rate", *unclipped())] if slow else []),
     ]
     return [_finding(e, "clipping", "Adjustable clipping makes a learning rate of 0.1 safe, and "
-                      "better than low rates or other clipping", "§3.2", cases,
+                      "better than low rates or other clipping", "§3.2, with our test", cases,
                       "trains stably at 0.1, SRCNN at 1e-5")]  # fmt: skip
 
 
