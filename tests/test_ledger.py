@@ -348,6 +348,7 @@ ROWS = {
     "bicubic": "Set5,2,33.66\n",
     "fields": "026b2611e873,2,before,14.5\n",
     "corrections": "026b2611e873,2,0.95\n",
+    "factors": "026b2611e873,Set5,1.5,interpolation,36.79\n",
     "twins": "026b2611e873,Set5,2,31.4,1234567890,2.11.0,GPU,bf16\n",
     "border": "0,bicubic,30.1\n",
 }

@@ -685,8 +685,7 @@ def test_command_line_says_each_loss_unless_it_is_to_be_quiet(tmp_path, capsys):
     (tmp_path / "in.png").write_bytes(SAMPLES["rgb.png"])
     arguments = ["upscale", str(tmp_path / "in.png"), "--scale", "1", "-o", str(tmp_path / "o.gif")]
     assert main(arguments) == 0
-    *lines, last = capsys.readouterr().err.splitlines()
-    assert last.startswith("vdsr upscale: warning: below about ×1.65 bicubic interpolation is")
+    lines = capsys.readouterr().err.splitlines()
     names = [
         "colour profile",
         "EXIF data",

@@ -2,6 +2,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from copy import deepcopy
+from math import ceil
 
 import numpy as np
 import pytest
@@ -329,17 +330,68 @@ def test_fast_arithmetic_is_near_and_float32_is_exact(fast, precision, least, mo
     assert least <= np.abs(out - wanted).max() <= most
 
 
-def test_a_scale_that_interpolation_serves_better_is_named(silent, tmp_path):
-    image, below = np.zeros((4, 5), np.uint8), "bicubic interpolation is better than the network"
-    with pytest.warns(UserWarning, match=f"^below about ×1.65 {below}.* scale is 1.6;") as said:
-        upscale(image, 1.6)
-    assert said[0].filename == __file__
-    Image.fromarray(image).save(tmp_path / "in.png")
-    with pytest.warns(UserWarning, match=f"{below}.* scale is 1;") as said:
-        vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 1)
-    assert said[0].filename == __file__
-    upscale(image, 1.65)
-    upscale(image, 1.6, model=silent)
+# The network that ships, at factors that it was not trained for
+
+
+def photograph(height, width):
+    luma = next(iter(vdsr.load_images("samples-test").values()))[100:, 100:, 1]
+    return luma[:height, :width] / 255
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_at_whole_factors_the_network_is_applied_as_it_is(scale):
+    image = photograph(14, 18)
+    wanted = upscale(image, scale, model=vdsr.load_pretrained(), precision="float32")
+    assert np.array_equal(upscale(image, scale, precision="float32"), wanted)
+
+
+@pytest.mark.parametrize(("scale", "at"), [(1, 2), (1.3, 2), (2.5, 3), (3.01, 4)])
+def test_at_other_factors_it_adds_what_it_would_at_the_next(scale, at):
+    image = photograph(14, 19)
+    larger, shape = imresize(image, at), [ceil(scale * n) for n in image.shape]
+    change = super_resolve(vdsr.load_pretrained(), larger * 255) / 255 - larger
+    reduced = axis_weights(at * 14, shape[0], scale / at) @ change
+    reduced = (axis_weights(at * 19, shape[1], scale / at) @ reduced.T).T
+    wanted = (imresize(image, scale) + reduced).clip(0, 1)
+    for tile in (5, 16, 512):
+        out = upscale(image, scale, precision="float32", tile=tile)
+        assert np.abs(out - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", [4.1, 5.5, 8])
+def test_beyond_four_it_enlarges_by_two_first(scale):
+    image = photograph(9, 11)
+    out = upscale(image, scale, precision="float32")
+    assert out.shape == (ceil(9 * scale), ceil(11 * scale))
+    wanted = upscale(upscale(image, 2, precision="float32"), scale / 2, precision="float32")
+    assert np.abs(out - wanted[: out.shape[0], : out.shape[1]]).max() < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1.25, 1.5, 1.75, 2.25, 2.5, 3.5, 5, 8])
+def test_at_every_factor_it_is_better_than_interpolation(scale):
+    hr = photograph(160, 160)
+    lr = imresize(hr, 1 / scale)
+    errors = [
+        np.mean((larger[10:150, 10:150].clip(0, 1) - hr[10:150, 10:150]) ** 2)
+        for larger in (upscale(lr.clip(0, 1), scale), imresize(lr, scale))
+    ]
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_another_network_is_used_at_the_factor_itself(model):
+    image = photograph(12, 13)
+    for scale in (1.5, 5):
+        wanted = super_resolve(model, imresize(image, scale) * 255) / 255
+        out = upscale(image, scale, model=model, precision="float32")
+        assert np.abs(out - wanted.clip(0, 1)).max() < 1e-6
+
+
+def test_colours_and_transparency_are_interpolated_at_the_factor_itself():
+    rgba = np.random.default_rng(0).integers(0, 256, (9, 10, 4), dtype=np.uint8)
+    out = upscale(rgba, 1.5)
+    assert out.shape == (14, 15, 4)
+    alpha = (255 * imresize(rgba[..., 3] / 255, 1.5).clip(0, 1)).round()
+    assert np.array_equal(out[..., 3], alpha)
 
 
 def rounding(network):

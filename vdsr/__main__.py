@@ -30,8 +30,7 @@ def main(arguments=None):
     command.add_argument("-o", "--output", required=True, metavar="TARGET",
                          help="file to write; its suffix says the format")  # fmt: skip
     command.add_argument("--scale", type=float, default=2, metavar="FACTOR",
-                         help="from 1 to 8, fractions too; the network was trained for 2, 3 "
-                         "and 4 (default: 2)")  # fmt: skip
+                         help="from 1 to 8, fractions too (default: 2)")  # fmt: skip
     command.add_argument("--ensemble", action="store_true",
                          help="take the mean over eight orientations: a little better, eight "
                          "times as long")  # fmt: skip

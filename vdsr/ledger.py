@@ -61,6 +61,7 @@ OTHERS = {
     },
     "fields": {"run": _TEXT, "scale": _NUMBER, "state": _TEXT, "side": _NUMBER},
     "corrections": {"run": _TEXT, "scale": _NUMBER, "factor": _NUMBER},
+    "factors": {"run": _TEXT, "dataset": _TEXT, "scale": _NUMBER, "way": _TEXT, "psnr": _NUMBER},
     "border": {"distance": _WHOLE, "method": _TEXT, "psnr": _NUMBER},
 }  # fmt: skip
 # What may be empty: settings that are None, and what was not measured.

@@ -1,6 +1,5 @@
 """Arrays in, larger arrays out: any scale, any common pixel type, bounded memory."""
 
-import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,8 +19,6 @@ from .imresize import axis_weights
 from .model import VDSR
 from .writing import Writer
 
-# At this scale the network that comes with the package and interpolation are level on Set5.
-LOWEST = 1.65
 # Less opacity than this is none in 8 bits.
 _SEEN = 1 / 510
 
@@ -67,12 +64,13 @@ def upscale(
         upright as its EXIF orientation says, and a Pillow image is taken as its file would be.
         A tensor is (H, W), (C, H, W) or (N, C, H, W); no gradient flows through.
     scale : float
-        Factor from 1 to 8, 2 or 2.5, say. The network that comes with the package was trained for
-        2 to 4; below about 1.65 interpolation alone is better.
+        Factor from 1 to 8, 2 or 2.5, say.
     model : torch.nn.Module, optional
         Maps (1, 1, H, W) in [0, 1] to the same shape, as a VDSR does, on any device and in any
-        floating-point type; by default `load_pretrained`'s, on a GPU if there is one. It is left
-        in the mode that it was in.
+        floating-point type, and is applied to the picture as interpolated at `scale`. It is left
+        in the mode that it was in. By default `load_pretrained`'s, on a GPU if there is one. That
+        one is used at the factors alone that it was trained for: what it adds at the next of 2, 3
+        and 4 is reduced to other ones, and for more than 4 the picture is enlarged by 2 first.
     ensemble : bool
         Whether to take the network's mean over the eight orientations of the picture, which is a
         little better and takes eight times as long.
@@ -106,19 +104,15 @@ def upscale(
         If a file cannot be read.
     MemoryError
         If there is not enough for the result, or for a tile.
-
-    Warns
-    -----
-    UserWarning
-        Below ×1.65 with the network that comes with the package, since interpolation is better.
     """
     scale, tile = arrays.check_scale(scale), arrays.check_tile(tile)
     _check(model, ensemble, precision)
     several, restore = arrays.unpack(image)
     height, width = sides(several[0].shape, scale)
-    _warn(model, scale)
     with _network(model, ensemble, precision, height * width) as (network, threads):
-        larger = [enlarge(each, scale, network, tile, progress, threads) for each in several]
+        larger = [
+            _enlarge(each, scale, model, network, tile, progress, threads) for each in several
+        ]
     return restore(larger)
 
 
@@ -152,17 +146,14 @@ def upscale_file(
     -----
     vdsr.pictures.LossWarning
         For each thing in the source that the target does not keep, before the work.
-    UserWarning
-        As `upscale` does.
     """
     scale = arrays.check_scale(scale)
     picture = pictures.load(source)
     height, width = sides(picture.pixels.shape, scale)
     writer = Writer(picture, target, height, width)
     _check(model, ensemble, precision)
-    _warn(model, scale)
     with _network(model, ensemble, precision, height * width) as (network, threads):
-        larger = enlarge(picture.pixels, scale, network, 512, progress, threads)
+        larger = _enlarge(picture.pixels, scale, model, network, 512, progress, threads)
     writer.write(larger)
     return larger
 
@@ -174,15 +165,6 @@ def _check(model, ensemble, precision):
         raise ValueError(f"precision must be 'auto' or 'float32', got {shown(precision)}")
     if model is not None:
         networks.check(model)
-
-
-def _warn(model, scale):
-    if model is None and scale < LOWEST:
-        warnings.warn(
-            f"below about ×{LOWEST:g} bicubic interpolation is better than the network that comes "
-            f"with vdsr, and scale is {scale:g}; vdsr.imresize interpolates",
-            stacklevel=3,
-        )
 
 
 @contextmanager
@@ -221,37 +203,78 @@ def window(planes, rows, columns):
     return _product(part, rows[:, _span(rows)], columns[:, _span(columns)])
 
 
-def enlarge(image, scale, model, tile, progress, threads=1):
-    """Do what `upscale` does for an array that is right, several tiles at a time."""
-    height, width = sides(image.shape, scale)
+def _enlarge(image, scale, model, network, *options):
+    """Do what `upscale` does for an array that is right, with the network for a model."""
+    if model is not None:
+        return enlarge(image, scale, network, *options)
+    shape = sides(image.shape, scale)
+    if scale > 4:
+        image, scale = enlarge(image, 2, network, *options), scale / 2
+    return enlarge(image, scale, network, *options, at=max(2, ceil(scale)), shape=shape)
+
+
+def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, shape=None):
+    """Return an array that is right enlarged by a network, several tiles at a time.
+
+    Parameters
+    ----------
+    image, scale, tile, progress
+        As `upscale` takes them.
+    model : torch.nn.Module
+    threads : int
+    at : int, optional
+        The factor at which the network is used, `scale` or more; what it adds there is reduced.
+    shape : tuple of int, optional
+        Height and width of the result, if these are not `sides`.
+    """
+    height, width = shape or sides(image.shape, scale)
     planes = image[:, :, None] if image.ndim == 2 else image
-    rows, columns = (
+    rows, columns = matrices = [
         axis_weights(n, m, scale) for n, m in zip(image.shape, (height, width), strict=False)
-    )
+    ]
+    reduced = None
+    if at not in (None, scale):
+        larger = [at * n for n in image.shape[:2]]
+        matrices = [axis_weights(n, m, at) for n, m in zip(image.shape, larger, strict=False)]
+        reduced = [
+            axis_weights(n, m, scale / at) for n, m in zip(larger, (height, width), strict=True)
+        ]
     try:
         out = np.empty((height, width, planes.shape[2]), image.dtype)
     except MemoryError:
         size = height * width * planes.shape[2] * image.itemsize / 2**30
         raise MemoryError(f"{width}×{height} pixels need {size:.0f} GiB of memory") from None
     tile = _shared(tile, threads, height, width)
-    halo = networks.halo(model) if max(height, width) > tile else 0
+    halo = networks.halo(model) if reduced or max(height, width) > tile else 0
     top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
     shown, alpha = _filled(planes, top)
 
     def work(y, x):
+        place = slice(y, y + tile), slice(x, x + tile)
+        back = [matrix[part] for matrix, part in zip(reduced or (), place, strict=bool(reduced))]
         # The surroundings that the network sees are computed with a tile, and then cut off.
-        y0, x0 = max(y - halo, 0), max(x - halo, 0)
-        some = rows[y0 : y + tile + halo], columns[x0 : x + tile + halo]
-        seen = window(shown, *some) / top
-        sr = _weighted(planes, top, seen, *some) if alpha else seen
+        inner = [_span(matrix) for matrix in back] or place
+        outer = [slice(max(part.start - halo, 0), part.stop + halo) for part in inner]
+        cut = tuple(
+            slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)
+        )
+        seen = window(shown, *(m[part] for m, part in zip(matrices, outer, strict=True))) / top
         if planes.shape[2] < 3:
             luma = seen[..., 0] * 255
-            sr[..., 0] += (networks.apply(model, luma) - luma) / 255
         else:
             luma = skimage.color.rgb2ycbcr(seen[..., :3])[..., 0]
-            sr[..., :3] = with_luma(sr[..., :3], networks.apply(model, luma) - luma)
-        sr = top * sr[y - y0 :, x - x0 :][:tile, :tile].clip(0, 1)
-        out[y : y + tile, x : x + tile] = sr.round() if image.dtype.kind == "u" else sr
+        change, seen = (networks.apply(model, luma) - luma)[cut], seen[cut]
+        some = rows[place[0]], columns[place[1]]
+        if reduced:
+            change = window(change[..., None], *(m[:, _span(m)] for m in back))[..., 0]
+            seen = window(shown, *some) / top
+        sr = _weighted(planes, top, seen, *some) if alpha else seen
+        if planes.shape[2] < 3:
+            sr[..., 0] += change / 255
+        else:
+            sr[..., :3] = with_luma(sr[..., :3], change)
+        sr = top * sr.clip(0, 1)
+        out[place] = sr.round() if image.dtype.kind == "u" else sr
 
     places = [(y, x) for y in range(0, height, tile) for x in range(0, width, tile)]
     show = partial(tqdm, total=len(places), desc="Upscaling", unit="tile", disable=not progress)

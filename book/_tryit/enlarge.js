@@ -1,5 +1,5 @@
 // MATLAB's bicubic interpolation, and what the network's change of luminance does to a pixel:
-// what vdsr/imresize.py and vdsr/upscale.py do, for factors of 1 and more.
+// what vdsr/imresize.py and vdsr/upscale.py do.
 
 const SEEN = 1 / 510; // an opacity below half a level is none
 const REACH = 24; // what the network sees, and what interpolation adds
@@ -12,52 +12,63 @@ function cubic(x) {
 }
 
 /**
- * The weights that give some pixels of an enlarged axis.
+ * The weights that give some pixels of a resized axis.
  *
- * @param {number} length - of the axis, in pixels, before it is enlarged
- * @param {number} scale - factor, at least 1
- * @param {number} from - first pixel of the enlarged axis
+ * @param {number} length - of the axis, in pixels, before it is resized
+ * @param {number} scale - factor
+ * @param {number} from - first pixel of the resized axis
  * @param {number} to - the one after the last
- * @returns {{start: number, end: number, index: Int32Array, weight: Float64Array}} which source
- *   pixels are needed, and for each enlarged pixel four places among them with their weights
+ * @returns {{start: number, end: number, taps: number, index: Int32Array, weight: Float64Array}}
+ *   which source pixels are needed, and for each new pixel some places among them with their weights
  */
 export function axisWeights(length, scale, from, to) {
-  const index = new Int32Array(4 * (to - from));
+  const shrink = Math.min(scale, 1); // below 1 the kernel is stretched over more pixels
+  const taps = scale < 1 ? Math.ceil(4 / shrink) + 1 : 4;
+  const index = new Int32Array(taps * (to - from));
   const weight = new Float64Array(index.length);
   for (let i = from; i < to; i++) {
     const centre = (i + 0.5) / scale - 0.5; // in source pixels
-    const first = Math.floor(centre) - 1;
-    const taps = [0, 1, 2, 3].map((k) => cubic(centre - first - k));
-    const sum = taps[0] + taps[1] + taps[2] + taps[3];
-    for (let k = 0; k < 4; k++) {
+    const first = Math.floor(centre - 2 / shrink) + 1;
+    const values = Array.from({ length: taps }, (_, k) => cubic(shrink * (centre - first - k)));
+    const sum = values.reduce((a, b) => a + b);
+    for (let k = 0; k < taps; k++) {
       // Mirrored at the border: 0 1 ... n-1 n-1 ... 1 0, repeated.
-      const place = (first + k + 2 * length) % (2 * length);
-      index[4 * (i - from) + k] = place < length ? place : 2 * length - 1 - place;
-      weight[4 * (i - from) + k] = taps[k] / sum;
+      const place = (((first + k) % (2 * length)) + 2 * length) % (2 * length);
+      index[taps * (i - from) + k] = place < length ? place : 2 * length - 1 - place;
+      weight[taps * (i - from) + k] = values[k] / sum;
     }
   }
   const start = index.reduce((a, b) => Math.min(a, b));
   const end = index.reduce((a, b) => Math.max(a, b)) + 1;
-  return { start, end, index: index.map((place) => place - start), weight };
+  return { start, end, taps, index: index.map((place) => place - start), weight };
 }
 
-/** Enlarge one plane, row after row, of `width` columns. */
-function resize(plane, width, rows, columns) {
-  const height = rows.index.length / 4;
+/** Let weights count their source pixels from another one, and up to another one. */
+export function within(weights, start, end) {
+  const index = weights.index.map((place) => place + weights.start - start);
+  return { ...weights, start, end, index };
+}
+
+/** Return how many pixels some weights give. */
+export const count = ({ index, taps }) => index.length / taps;
+
+/** Resize one plane, row after row, of `width` columns, of which `columns` needs the first ones. */
+export function resize(plane, width, rows, columns) {
+  const height = count(rows);
   const tall = new Float64Array(height * width);
   for (let y = 0; y < height; y++) {
-    for (let k = 4 * y; k < 4 * y + 4; k++) {
+    for (let k = rows.taps * y; k < rows.taps * (y + 1); k++) {
       const weight = rows.weight[k];
       const source = rows.index[k] * width;
       for (let x = 0; x < width; x++) tall[y * width + x] += weight * plane[source + x];
     }
   }
-  const wide = columns.index.length / 4;
+  const wide = count(columns);
   const out = new Float64Array(height * wide);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < wide; x++) {
       let sum = 0;
-      for (let k = 4 * x; k < 4 * x + 4; k++) {
+      for (let k = columns.taps * x; k < columns.taps * (x + 1); k++) {
         sum += columns.weight[k] * tall[y * width + columns.index[k]];
       }
       out[y * wide + x] = sum;
@@ -166,22 +177,16 @@ export function luminance({ shown }) {
  * Turn planes into RGBA of 8 bits.
  *
  * @param planes - from interpolate
- * @param {number} width - of the planes
- * @param {{x: number, y: number, width: number, height: number}} part - of them that is wanted
- * @param {?Float32Array} change - of the luminance, by the network
+ * @param {?Float64Array} change - of the luminance, by the network
  */
-export function toPixels({ colour, alpha }, width, part, change = null) {
+export function toPixels({ colour, alpha }, change = null) {
   const grey = colour.length === 1;
   const gain = grey ? 1 : 255 / 219; // Y of white less Y of black is 219 of 255
-  const out = new Uint8ClampedArray(4 * part.width * part.height); // rounds as numpy does
-  for (let y = 0; y < part.height; y++) {
-    for (let x = 0; x < part.width; x++) {
-      const from = (part.y + y) * width + part.x + x;
-      const to = 4 * (y * part.width + x);
-      const more = change ? gain * change[from] : 0;
-      for (let c = 0; c < 3; c++) out[to + c] = 255 * (colour[grey ? 0 : c][from] + more);
-      out[to + 3] = alpha ? 255 * alpha[from] : 255;
-    }
+  const out = new Uint8ClampedArray(4 * colour[0].length); // rounds as numpy does
+  for (let i = 0; i < colour[0].length; i++) {
+    const more = change ? gain * change[i] : 0;
+    for (let c = 0; c < 3; c++) out[4 * i + c] = 255 * (colour[grey ? 0 : c][i] + more);
+    out[4 * i + 3] = alpha ? 255 * alpha[i] : 255;
   }
   return out;
 }

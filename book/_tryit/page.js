@@ -1,6 +1,6 @@
 // The page Try it: takes a picture, has workers enlarge it tile by tile, shows and saves the result.
 
-import { axisWeights, fillHidden, hasOneChannel } from "./enlarge.js";
+import { axisWeights, fillHidden, hasOneChannel, within } from "./enlarge.js";
 
 const TILE = 256; // largest side of a tile of the result, in pixels
 const HALO = 20; // how far the network sees beyond a pixel
@@ -187,19 +187,36 @@ function tiling({ width, height }) {
   return tiles.sort((a, b) => distance(a) - distance(b));
 }
 
+/**
+ * The weights that a tile takes along an axis: `tile` interpolates it, `seen` what the network sees
+ * of it, at the next of ×2, ×3 and ×4, and `back` reduces what the network adds, `cut` from there.
+ */
+function along(length, scale, [from, to]) {
+  const at = Math.max(2, Math.ceil(scale));
+  const tile = axisWeights(length, scale, from, to);
+  const back = axisWeights(at * length, scale / at, from, to);
+  const first = Math.max(back.start - HALO, 0);
+  const seen = axisWeights(length, at, first, Math.min(back.end + HALO, at * length));
+  const [start, end] = [Math.min(tile.start, seen.start), Math.max(tile.end, seen.end)];
+  return {
+    tile: within(tile, start, end),
+    seen: within(seen, start, end),
+    back,
+    cut: back.start - first,
+  };
+}
+
 /** What a worker needs for a tile: the source's pixels below it and below what surrounds it. */
-function task({ width, height, pixels, kind }, scale, result, { x, y }) {
-  const [left, top] = [Math.max(x[0] - HALO, 0), Math.max(y[0] - HALO, 0)];
-  const columns = axisWeights(width, scale, left, Math.min(x[1] + HALO, result.width));
-  const rows = axisWeights(height, scale, top, Math.min(y[1] + HALO, result.height));
-  const row = 4 * (columns.end - columns.start);
-  const source = new Uint8ClampedArray(row * (rows.end - rows.start));
-  for (let i = rows.start; i < rows.end; i++) {
-    const from = 4 * (i * width + columns.start);
-    source.set(pixels.subarray(from, from + row), row * (i - rows.start));
+function task({ width, height, pixels, kind }, scale, { x, y }) {
+  const [columns, rows] = [along(width, scale, x), along(height, scale, y)];
+  const { start, end } = columns.tile;
+  const row = 4 * (end - start);
+  const source = new Uint8ClampedArray(row * (rows.tile.end - rows.tile.start));
+  for (let i = rows.tile.start; i < rows.tile.end; i++) {
+    const from = 4 * (i * width + start);
+    source.set(pixels.subarray(from, from + row), row * (i - rows.tile.start));
   }
-  const part = { x: x[0] - left, y: y[0] - top, width: x[1] - x[0], height: y[1] - y[0] };
-  return { pixels: source, kind, rows, columns, part };
+  return { pixels: source, kind, rows, columns, width: x[1] - x[0], height: y[1] - y[0] };
 }
 
 function check({ name, width, height }, scale, result) {
@@ -239,11 +256,11 @@ async function enlarge(picture, scale, signal) {
   report(`${count} tiles to do`, 0);
   const work = async (worker) => {
     for (let tile = tiles.shift(); tile; tile = tiles.shift()) {
-      const message = task(picture, scale, result, tile);
+      const message = task(picture, scale, tile);
       const answer = await ask(worker, message, [message.pixels.buffer]);
       signal.throwIfAborted();
       for (const [i, pixels] of [answer.vdsr, answer.bicubic].entries()) {
-        const data = new ImageData(pixels, message.part.width, message.part.height);
+        const data = new ImageData(pixels, message.width, message.height);
         contexts[i].putImageData(data, tile.x[0], tile.y[0]);
       }
       done += 1;

@@ -1,6 +1,6 @@
 // Enlarges tiles by the network, one after the other.
 
-import { interpolate, luminance, toPixels } from "./enlarge.js";
+import { count, interpolate, luminance, resize, toPixels } from "./enlarge.js";
 
 let ort, session;
 
@@ -13,18 +13,18 @@ async function open({ provider, wasm, network }) {
   return {};
 }
 
-async function enlarge({ pixels, kind, rows, columns, part }) {
-  const planes = interpolate(pixels, kind, rows, columns);
-  const ilr = luminance(planes);
-  const [height, width] = [rows.index.length / 4, columns.index.length / 4];
+async function enlarge({ pixels, kind, rows, columns }) {
+  const ilr = luminance(interpolate(pixels, kind, rows.seen, columns.seen));
+  const [height, width] = [count(rows.seen), count(columns.seen)];
   const input = new ort.Tensor("float32", ilr, [1, 1, height, width]);
   const { sr } = await session.run({ ilr: input });
   const change = (await sr.getData()).map((value, i) => value - ilr[i]);
   sr.dispose();
-  return {
-    bicubic: toPixels(planes, width, part),
-    vdsr: toPixels(planes, width, part, change),
-  };
+  // Without what only surrounds the tile, reduced to the factor that was asked for.
+  const kept = change.subarray(rows.cut * width + columns.cut);
+  const reduced = resize(kept, width, rows.back, columns.back);
+  const planes = interpolate(pixels, kind, rows.tile, columns.tile);
+  return { bicubic: toPixels(planes), vdsr: toPixels(planes, reduced) };
 }
 
 self.onmessage = async ({ data }) => {

@@ -20,7 +20,7 @@ from vdsr import ledger, runs
 from vdsr.config import run_id
 from vdsr.evaluate import prepare, super_resolve
 from vdsr.model import convolutions, init_, step_operations
-from vdsr.study import configs, corrections, paper, records, studies, table3
+from vdsr.study import configs, corrections, factors, paper, records, studies, table3
 from vdsr.study.evidence import final
 from vdsr.study.fields import by_depth
 from vdsr.study.probes import field_sides, gradient_field, step_effects
@@ -328,6 +328,13 @@ def scales(e):
     assert psnr["3", 3] - psnr["2,4", 3] > 1.6 and printed["3", 3] - printed["2,4", 3] > 1.6
     level = rows.groupby(["train_scales", "test_scale"]).psnr.mean()
     assert 0.4 < level["2", 2.5] - level["3", 2.5] < level["2,3,4", 2.5] - level["3", 2.5] - 1.2
+    # At factors that it was not trained for
+    table = factors.by_factor()
+    for name in factors.SETS:
+        interpolated, direct, whole = (table[name][way] for way in factors.WAYS)
+        assert (whole > direct).all() and (whole > interpolated + 0.7).all()
+        assert direct[1.5] < interpolated[1.5] - 1 and (whole - interpolated)[1.5] > 3
+        assert (whole - interpolated)[:1.75].min() > 2.8  # "several decibels"
     # How strongly networks correct
     factor = corrections.by_network().pivot(index="name", columns="scale", values="factor")
     deep = [name for name in factor.index if "20 layers" in name]

@@ -111,6 +111,7 @@ def clone(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr(publish.table3, "measured_border", lambda preset: profile)
     monkeypatch.setattr(publish.fields, "update", lambda: None)
     monkeypatch.setattr(publish.corrections, "update", lambda: None)
+    monkeypatch.setattr(publish.factors, "update", lambda: None)
     monkeypatch.setattr(publish.crops, "write_slider", lambda folder, network: folder.mkdir())
     monkeypatch.setattr(publish, "board", lambda: findings.board([]))
     monkeypatch.setattr(publish, "board_figure", lambda: "<svg>")

@@ -12,7 +12,19 @@ from ..files import load_checkpoint, write_text
 from ..model import VDSR
 from ..runs import train_all
 from ..upscale import PRETRAINED, load_pretrained
-from . import bench, configs, corrections, crops, fields, figures, findings, lessons, paper, table3
+from . import (
+    bench,
+    configs,
+    corrections,
+    crops,
+    factors,
+    fields,
+    figures,
+    findings,
+    lessons,
+    paper,
+    table3,
+)
 from .evidence import final, further_seeds, with_seeds
 from .queue import asked
 from .studies import STUDIES, load
@@ -168,6 +180,7 @@ def publish(names=None):
     crops.write_slider(results / "figures", network)
     fields.update()
     corrections.update()
+    factors.update()
     for name in names or pages:
         notebook = papermill.execute_notebook(
             machine.ROOT / "notebooks" / f"{name}.ipynb",
