@@ -159,13 +159,18 @@ def test_theta_for_three_scales_is_figure_3_but_for_theta():
         assert config.eval_sets[0] == "BSD10"
 
 
-def test_theta_for_context_is_two_fields_of_five_layers_but_for_theta_and_seed():
-    runs = configs.theta_for_context("paper")
-    kinds = (3e-5, 0), (1e-4, 1), (1e-4, 2), (1e-5, 0)
+def test_a_steady_context_is_two_fields_of_five_layers_trained_in_other_ways():
+    *runs, narrow, wide = configs.steady_context("paper")
+    kinds = (3e-5, 0), (1e-4, 1), (1e-4, 2)
     assert [(c.depth, c.dilation, c.theta, c.seed) for c in runs] == [
         (5, dilation, *kind) for kind in kinds for dilation in (1, 2)
     ]
     assert {run_id(replace(c, theta=1e-4, seed=0)) for c in runs} < ids(configs.context("paper"))
+    muon = configs.shallow("paper")[2]
+    assert muon.optimizer == "muon"
+    for config, dilation in ((narrow, 1), (wide, 2)):
+        alone = replace(muon, scales=(4,), dilation=dilation, eval_scales=(4,))
+        assert run_id(config) == run_id(alone)
 
 
 def test_five_layers_are_those_of_figure_3_but_for_the_update():

@@ -25,7 +25,7 @@ from vdsr.study.studies import (
 
 WITHOUT_CLAIM = (
     "search_theta", "noise", "optimiser_trials", "optimisers", "suspects", "theta_for_scales",
-    "ablation_iterations", "ablation_init", "shallow", "theta_for_context",
+    "ablation_iterations", "ablation_init", "shallow", "steady_context",
 )  # fmt: skip
 
 

@@ -276,18 +276,23 @@ def context(preset):
     ]
 
 
-def theta_for_context(preset):
-    """Return the narrowest two fields of the shallowest network at ×4: smaller θ, other seeds.
+def steady_context(preset):
+    """Return the narrowest two fields of the shallowest network at ×4, trained in other ways.
 
     In `context` five layers without dilation trained unsteadily at ×4, and those with dilation
-    did not. If a smaller θ makes them equal, the wider field had bought a steady training there.
+    did not. If a smaller θ, other seeds or Muon, in a quarter of the steps, make them equal, the
+    wider field had bought a steady training there.
     """
     whole = preset_config(preset)[0] == "paper"
     two = [config for config in context(preset) if config.scales == (4,)][:2]
+    muon = {
+        "optimizer": "muon", "learning_rate": 0.01, "momentum": 0.95, "clipping": "none",
+        "weight_decay": 0.0, "epochs": 20, "decay_epochs": 5, "eval_steps": (),
+    }  # fmt: skip
     return [
         *(replace(config, theta=3e-5) for config in two),
         *(replace(config, seed=seed) for seed in (1, 2) if whole for config in two),
-        *(replace(config, theta=1e-5) for config in two if whole),
+        *(replace(config, **muon) for config in two if whole),
     ]
 
 
