@@ -94,7 +94,7 @@ def picture(kind):
     return rgb
 
 
-@pytest.mark.parametrize("factor", [1.3, 2, 2.5])
+@pytest.mark.parametrize("factor", [1, 1.3, 2, 2.5])
 @pytest.mark.parametrize("kind", ["RGB", "grey", "RGBA"])
 def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
     image = picture(kind)
@@ -117,7 +117,7 @@ def test_result_is_that_of_the_package(tryit, tmp_path, kind, factor):
         assert len(saved) > 1000
     else:
         bicubic = imresize(image, factor).clip(0, 255)
-        assert np.abs(wanted - bicubic).max() > 10  # the network does something
+        assert factor == 1 or np.abs(wanted - bicubic).max() > 10  # the network does something
     assert np.abs(saved - wanted).max() <= 1
 
 

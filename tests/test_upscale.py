@@ -2,6 +2,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from copy import deepcopy
+from importlib import import_module
 from math import ceil
 
 import numpy as np
@@ -22,6 +23,8 @@ from vdsr.upscale import _shared, _span
 
 # Scripts are still given, though torch advises against them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
+
+UPSCALE = import_module("vdsr.upscale")  # vdsr.upscale is the function
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +348,45 @@ def test_at_whole_factors_the_network_is_applied_as_it_is(scale):
     assert np.array_equal(upscale(image, scale, precision="float32"), wanted)
 
 
-@pytest.mark.parametrize(("scale", "at"), [(1, 2), (1.3, 2), (2.5, 3), (3.01, 4)])
+def test_a_factor_of_one_gives_the_picture_back():
+    image = photograph(14, 18)
+    out = upscale(image, 1)
+    assert np.array_equal(out, image) and not np.shares_memory(out, image)
+
+
+def test_a_computed_factor_is_the_whole_one_that_is_meant():
+    image = photograph(12, 10)
+    for scale in (4.2 / 1.4, 4.0000001):
+        wanted = upscale(image, round(scale), precision="float32")
+        height, width = wanted.shape
+        out = upscale(image, scale, precision="float32")[:height, :width]
+        assert scale != round(scale) and np.abs(out - wanted).max() < 1e-5
+
+
+def test_a_result_beyond_the_memory_is_refused_before_the_work(monkeypatch):
+    def full(*size):
+        raise MemoryError
+
+    monkeypatch.setattr(UPSCALE.np, "empty", full)
+    monkeypatch.setattr(UPSCALE.networks, "apply", None)  # which would fail otherwise
+    with pytest.raises(MemoryError, match="8000×8000 pixels need 0 GiB of memory"):
+        upscale(np.zeros((1000, 1000), np.uint8), 8)
+
+
+def test_the_network_is_given_tiles_of_one_size_at_any_factor(monkeypatch):
+    seen = []
+    apply = networks.apply
+    monkeypatch.setattr(
+        networks, "apply", lambda model, luma: seen.append(luma.shape) or apply(model, luma)
+    )
+    for scale in (1.2, 2, 2.1):
+        upscale(photograph(60, 60), scale, tile=32)
+        # Beside its surroundings of 20 pixels a side, and what the reduction reaches for
+        assert 60 < max(max(shape) for shape in seen) < 32 + 40 + 8
+        seen.clear()
+
+
+@pytest.mark.parametrize(("scale", "at"), [(1.0001, 2), (1.3, 2), (2.5, 3), (3.01, 4)])
 def test_at_other_factors_it_adds_what_it_would_at_the_next(scale, at):
     image = photograph(14, 19)
     larger, shape = imresize(image, at), [ceil(scale * n) for n in image.shape]
@@ -771,7 +812,7 @@ def test_progress_is_counted_in_tiles_if_it_is_asked_for(silent, tmp_path, capsy
     assert capsys.readouterr().err == ""
     upscale(image, 2, model=silent, tile=32, progress=True)
     said = capsys.readouterr().err
-    assert said.startswith("\rUpscaling:")
+    assert said.startswith("\rUpscaling ×2:")
     assert "4/4" in said
     assert "tile/s" in said or "s/tile" in said
     vdsr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", 2, model=silent, progress=True)

@@ -4,7 +4,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 import scipy  # and skimage: their parts are loaded when they are first used
@@ -19,6 +19,7 @@ from .imresize import axis_weights
 from .model import VDSR
 from .writing import Writer
 
+ROUNDING = 1e-6  # of a factor that is computed
 # Less opacity than this is none in 8 bits.
 _SEEN = 1 / 510
 
@@ -52,6 +53,8 @@ def upscale(
 ):
     """Return a picture enlarged: its luminance by a network, the rest by bicubic interpolation.
 
+    Beyond a factor of 4 the package's own network enlarges it twice, and so does interpolation.
+
     Colours under transparency are interpolated premultiplied, and where nothing is seen, the
     network is shown the nearest colour that is.
 
@@ -68,9 +71,10 @@ def upscale(
     model : torch.nn.Module, optional
         Maps (1, 1, H, W) in [0, 1] to the same shape, as a VDSR does, on any device and in any
         floating-point type, and is applied to the picture as interpolated at `scale`. It is left
-        in the mode that it was in. By default `load_pretrained`'s, on a GPU if there is one. That
-        one is used at the factors alone that it was trained for: what it adds at the next of 2, 3
-        and 4 is reduced to other ones, and for more than 4 the picture is enlarged by 2 first.
+        in the mode that it was in. Without one it is `load_pretrained`'s, on a GPU if there is
+        one, and then it is used at the factors alone that it was trained for: what it adds at the
+        next of 2, 3 and 4 is reduced to other ones, and for more than 4 the picture is enlarged
+        by 2 first.
     ensemble : bool
         Whether to take the network's mean over the eight orientations of the picture, which is a
         little better and takes eight times as long.
@@ -108,8 +112,8 @@ def upscale(
     scale, tile = arrays.check_scale(scale), arrays.check_tile(tile)
     _check(model, ensemble, precision)
     several, restore = arrays.unpack(image)
-    height, width = sides(several[0].shape, scale)
-    with _network(model, ensemble, precision, height * width) as (network, threads):
+    pixels = _pixels(several[0].shape, scale, model)
+    with _network(model, ensemble, precision, pixels) as (network, threads):
         larger = [
             _enlarge(each, scale, model, network, tile, progress, threads) for each in several
         ]
@@ -149,10 +153,10 @@ def upscale_file(
     """
     scale = arrays.check_scale(scale)
     picture = pictures.load(source)
-    height, width = sides(picture.pixels.shape, scale)
-    writer = Writer(picture, target, height, width)
+    writer = Writer(picture, target, *sides(picture.pixels.shape, scale))
     _check(model, ensemble, precision)
-    with _network(model, ensemble, precision, height * width) as (network, threads):
+    pixels = _pixels(picture.pixels.shape, scale, model)
+    with _network(model, ensemble, precision, pixels) as (network, threads):
         larger = _enlarge(picture.pixels, scale, model, network, 512, progress, threads)
     writer.write(larger)
     return larger
@@ -203,17 +207,42 @@ def window(planes, rows, columns):
     return _product(part, rows[:, _span(rows)], columns[:, _span(columns)])
 
 
+def _next(scale):
+    """Return the next factor that the network that ships was trained for, for one up to 4."""
+    return max(2, ceil(scale - ROUNDING))
+
+
+def _pixels(shape, scale, model):
+    """Return of how many pixels the last picture is that a network is given in `_enlarge`."""
+    last = scale / 2 if scale > 4 + ROUNDING else scale
+    larger = 1 if model else _next(last) / last
+    height, width = sides(shape, scale)
+    return height * width * larger**2
+
+
 def _enlarge(image, scale, model, network, *options):
     """Do what `upscale` does for an array that is right, with the network for a model."""
     if model is not None:
         return enlarge(image, scale, network, *options)
-    shape = sides(image.shape, scale)
-    if scale > 4:
+    if scale == 1:
+        return image.copy()
+    out = _room(image, scale)
+    if scale > 4 + ROUNDING:
         image, scale = enlarge(image, 2, network, *options), scale / 2
-    return enlarge(image, scale, network, *options, at=max(2, ceil(scale)), shape=shape)
+    return enlarge(image, scale, network, *options, at=_next(scale), out=out)
 
 
-def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, shape=None):
+def _room(image, scale):
+    """Return an array for an enlarged picture."""
+    shape = *sides(image.shape, scale), *image.shape[2:]
+    try:
+        return np.empty(shape, image.dtype)
+    except MemoryError:
+        size = prod(shape) * image.itemsize / 2**30
+        raise MemoryError(f"{shape[1]}×{shape[0]} pixels need {size:.0f} GiB of memory") from None
+
+
+def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, out=None):
     """Return an array that is right enlarged by a network, several tiles at a time.
 
     Parameters
@@ -224,10 +253,11 @@ def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, shape=No
     threads : int
     at : int, optional
         The factor at which the network is used, `scale` or more; what it adds there is reduced.
-    shape : tuple of int, optional
-        Height and width of the result, if these are not `sides`.
+    out : ndarray, optional
+        Where the result is put; its sides are the result's.
     """
-    height, width = shape or sides(image.shape, scale)
+    out = _room(image, scale) if out is None else out
+    height, width = out.shape[:2]
     planes = image[:, :, None] if image.ndim == 2 else image
     rows, columns = matrices = [
         axis_weights(n, m, scale) for n, m in zip(image.shape, (height, width), strict=False)
@@ -239,15 +269,13 @@ def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, shape=No
         reduced = [
             axis_weights(n, m, scale / at) for n, m in zip(larger, (height, width), strict=True)
         ]
-    try:
-        out = np.empty((height, width, planes.shape[2]), image.dtype)
-    except MemoryError:
-        size = height * width * planes.shape[2] * image.itemsize / 2**30
-        raise MemoryError(f"{width}×{height} pixels need {size:.0f} GiB of memory") from None
+    if reduced:  # so that the network is given no more than at the factor itself
+        tile = max(1, int(tile * scale / at))
     tile = _shared(tile, threads, height, width)
     halo = networks.halo(model) if reduced or max(height, width) > tile else 0
     top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
     shown, alpha = _filled(planes, top)
+    result = out if image.ndim == 3 else out[..., None]
 
     def work(y, x):
         place = slice(y, y + tile), slice(x, x + tile)
@@ -274,17 +302,18 @@ def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, shape=No
         else:
             sr[..., :3] = with_luma(sr[..., :3], change)
         sr = top * sr.clip(0, 1)
-        out[place] = sr.round() if image.dtype.kind == "u" else sr
+        result[place] = sr.round() if image.dtype.kind == "u" else sr
 
     places = [(y, x) for y in range(0, height, tile) for x in range(0, width, tile)]
-    show = partial(tqdm, total=len(places), desc="Upscaling", unit="tile", disable=not progress)
+    name = f"Upscaling ×{scale:g}"
+    show = partial(tqdm, total=len(places), desc=name, unit="tile", disable=not progress)
     if threads == 1:  # this one, since half precision is a thread's own
         for place in show(places):
             work(*place)
     else:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             deque(show(pool.map(work, *zip(*places, strict=True))), maxlen=0)
-    return out[..., 0] if image.ndim == 2 else out
+    return out
 
 
 def _shared(tile, threads, height, width):

@@ -192,7 +192,7 @@ function tiling({ width, height }) {
  * of it, at the next of ×2, ×3 and ×4, and `back` reduces what the network adds, `cut` from there.
  */
 function along(length, scale, [from, to]) {
-  const at = Math.max(2, Math.ceil(scale));
+  const at = Math.max(2, Math.ceil(scale - 1e-6)); // of a factor that is computed
   const tile = axisWeights(length, scale, from, to);
   const back = axisWeights(at * length, scale / at, from, to);
   const first = Math.max(back.start - HALO, 0);
@@ -216,7 +216,8 @@ function task({ width, height, pixels, kind }, scale, { x, y }) {
     const from = 4 * (i * width + start);
     source.set(pixels.subarray(from, from + row), row * (i - rows.tile.start));
   }
-  return { pixels: source, kind, rows, columns, width: x[1] - x[0], height: y[1] - y[0] };
+  const [wide, high] = [x[1] - x[0], y[1] - y[0]];
+  return { pixels: source, kind, rows, columns, same: scale === 1, width: wide, height: high };
 }
 
 function check({ name, width, height }, scale, result) {

@@ -13,7 +13,9 @@ async function open({ provider, wasm, network }) {
   return {};
 }
 
-async function enlarge({ pixels, kind, rows, columns }) {
+async function enlarge({ pixels, kind, rows, columns, same }) {
+  const planes = interpolate(pixels, kind, rows.tile, columns.tile);
+  if (same) return { bicubic: toPixels(planes), vdsr: toPixels(planes) }; // not enlarged at all
   const ilr = luminance(interpolate(pixels, kind, rows.seen, columns.seen));
   const [height, width] = [count(rows.seen), count(columns.seen)];
   const input = new ort.Tensor("float32", ilr, [1, 1, height, width]);
@@ -23,7 +25,6 @@ async function enlarge({ pixels, kind, rows, columns }) {
   // Without what only surrounds the tile, reduced to the factor that was asked for.
   const kept = change.subarray(rows.cut * width + columns.cut);
   const reduced = resize(kept, width, rows.back, columns.back);
-  const planes = interpolate(pixels, kind, rows.tile, columns.tile);
   return { bicubic: toPixels(planes), vdsr: toPixels(planes, reduced) };
 }
 

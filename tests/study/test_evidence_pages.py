@@ -333,6 +333,7 @@ def scales(e):
     for name in factors.SETS:
         interpolated, direct, whole = (table[name][way] for way in factors.WAYS)
         assert (whole > direct).all() and (whole > interpolated + 0.7).all()
+        assert ((direct < interpolated)[:1.5]).all() and (direct > interpolated)[1.75:6].all()
         assert direct[1.5] < interpolated[1.5] - 1 and (whole - interpolated)[1.5] > 3
         assert (whole - interpolated)[:1.75].min() > 2.8  # "several decibels"
     # How strongly networks correct
