@@ -684,10 +684,14 @@ def optimisers(e):
     ends = final(e.histories)
     psnr = ends.groupby([ends.run.map(called), "dataset", "scale"]).psnr.mean()
     shrunk, sgd = "Muon, images shrunk as well", "SGD with clipping"
-    assert {*psnr.index.get_level_values("run")} == {"Muon", "Adam", sgd, shrunk}
-    assert len(called) - 4 == 7  # listed, and not made
+    outer = "Muon, outer layers at 0.0003"
+    assert {*psnr.index.get_level_values("run")} == {"Muon", "Adam", sgd, shrunk, outer}
+    assert len(called) - 5 == 6  # listed, and not made
     mean = psnr.xs("BSD10", level="dataset").groupby("run").mean()
     assert 0 < mean["Muon"] - mean[shrunk] < 0.01 < mean["Muon"] - mean["Adam"] - 0.2
+    assert mean[outer] < mean["Muon"]
+    origin = ledger.read()[0].set_index("run")[["device", "arithmetic"]]
+    assert [*origin.loc[run_id(e.configs[7])]] == ["AMD EPYC, 1 thread", "bf16"]
     # The training that goes on
     further = studies.load("benchmark", "paper", missing="skip")
     onward = further.histories[further.histories.run == run_id(further.configs[0])]
