@@ -176,16 +176,16 @@ def depth(e):
     # Five layers by other optimisers, and for one scale each
     other = studies.load("shallow", "paper", missing="skip").histories
     course = other[(other.dataset == "Set5") & (other.optimizer == "sgd")]
-    course = course[course.epoch.isin([30, 40])].set_index(["scales", "epoch"]).sort_index()
-    calm = course.clipped.groupby("scales").max()
+    course = course[course.epoch.isin([30, 40])].groupby(["scales", "epoch"])
+    calm, course = course.clipped.max().groupby("scales").max(), course.psnr.mean()
     assert calm["2"] < calm["3"] < 0.05 < 0.2 < calm["4"] < calm["2 3 4"] < calm["4"] + 0.05
-    assert course.psnr["4", 30] - course.psnr["4", 40] > 0.6
+    assert course["4", 30] - course["4", 40] > 0.25
     swing = small[small.epoch.isin([30, 40])].set_index(["scale", "epoch"])
     assert swing.clipped.between(0.21, 0.225).all()
     assert swing.psnr[2, 30] - swing.psnr[2, 40] == pytest.approx(1 / 3, abs=0.03)
     other = final(other)
     other = other[other.dataset == "Set5"].set_index(["optimizer", "scales", "scale"])
-    other = other.psnr.sort_index()
+    other = other.psnr.groupby(level=[0, 1, 2]).mean()
     adam, muon = (other[name, "2 3 4"] for name in ("adam", "muon"))
     single = pd.Series({scale: other["sgd", f"{scale}", scale] for scale in (2, 3, 4)})
     assert (adam > less).all() and (muon > adam).all()
@@ -195,7 +195,7 @@ def depth(e):
     assert (printed - single).between(0, 0.65).all() and printed[2] - single[2] < 0.1
     deeper, single_missed = missed.drop(5), printed - single
     assert single_missed[2] < deeper[2].min() and (deeper[3] > single_missed[3]).sum() >= 4
-    assert deeper[4].max() < single_missed[4] < missed.loc[5, 4] and muon[4] > single[4] + 0.3
+    assert deeper[4].max() < single_missed[4] < missed.loc[5, 4] and muon[4] > single[4] + 0.2
     steps = FIGURE3.unstack("scale").diff()
     assert (steps.loc[20] > steps.loc[7:19].max()).all() and (steps.loc[16:19].sum() < 0).all()
     table2 = paper.table("table2").set_index(["train_scales", "test_scale"]).psnr
@@ -381,17 +381,44 @@ def field(e):
     }
     # At ×4
     wide = e.finding("context4")
-    assert wide.verdict == "reproduced" and wide.seeds == 1 and len(wide.cases) == 3
+    assert wide.verdict == "partly reproduced" and wide.seeds == 1
+    assert [case.holds for case in wide.cases] == [True, True, False]  # five layers, ten layers
     four = studies.as_field(e.final)
-    four = four[four.scale == 4].set_index(["depth", "field"]).psnr
-    assert (four[5].drop(11) - four[5, 11]).between(0.35, 0.45).all()
+    four = four[four.scale == 4].groupby(["depth", "field"]).psnr.mean()
+    assert (four[5].drop(11) - four[5, 11]).between(0.3, 0.4).all()
     ids = studies.as_field(e.final).query("scale == 4").run
     assert {*ledger.read()[0].set_index("run").arithmetic[ids]} == {"bf16"}
     assert abs(four[5, 29] - four[5, 17]) < 0.02
-    assert four[10, 37] - four[10, 21] > e.noise.bar(1, 1)
+    seeds = e.final[(e.final.scales == "4") & (e.final.depth == 5) & (e.final.dilation == 1)].psnr
+    assert len(seeds) == 3 and 4 < seeds.std() / e.noise.sd < 6
+    assert e.noise.bar(1, 1) < four[10, 37] - four[10, 21]  # as the page says of before
     further = four[10, 21] - four[5, 17]
     assert further == pytest.approx(1 / 8, abs=0.02)
-    assert (four[5, 17] - four[5, 11]) / further == pytest.approx(3, abs=0.3)
+    other = studies.load("steady_context", "paper", missing="skip").histories
+    both = pd.concat([e.histories, other])
+    both = final(both[both.scales == "4"]).drop_duplicates(["run", "dataset"])
+    kind = ["dataset", "depth", "optimizer", "theta", "dilation"]
+    ends = both.groupby(kind).psnr.mean()
+    usual, third, muon = ("sgd", 1e-4), ("sgd", 3e-5), ("muon", 1e-4)
+    gain = {}
+    for images in ("Set5", "BSD10"):
+        for way in (usual, third, muon):
+            narrow, wide = (ends[(images, 5, *way, dilation)] for dilation in (1, 2))
+            gain[images, way] = wide - narrow
+        share = gain[images, muon] / gain[images, usual]
+        assert share == pytest.approx({"Set5": 1 / 2, "BSD10": 2 / 3}[images], abs=0.06)
+        assert gain[images, third] == pytest.approx(gain[images, usual], abs=0.06)
+        narrow, wide = (ends[images, 5].xs(d, level="dilation") for d in (1, 2))
+        assert narrow[third] < narrow[usual] < narrow[muon] - 0.05 and wide[third] < wide[usual]
+        assert abs(wide[muon] - wide[usual]) < 0.02
+    assert 0.1 < gain["BSD10", muon] < gain["Set5", muon] < 0.2
+    level = ends["BSD10", 10, "sgd", 1e-4]
+    assert level[2] - level[1] < 0.03 and abs(level[1] - ends["BSD10", 5, "sgd", 1e-4, 2]) < 0.02
+    course = e.rows[(e.rows.scales == "4") & (e.rows.depth == 5)].set_index(["dilation", "epoch"])
+    calm = course.clipped.sort_index()
+    assert calm[1].loc[[30, 40]].min() > 0.1 > 0.05 > calm[2].loc[[30, 40]].max()
+    fall = course.loc[1].pivot_table("psnr", "epoch", "seed").reindex([30, 40]).diff().loc[40]
+    assert len(fall) == 3 and sorted(fall < -0.1) == [False, True, True]
     # The fields before and after training
     table = by_depth()
     table = table[table.scales == "2 3 4"].set_index(["depth", "scale"])

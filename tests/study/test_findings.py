@@ -36,6 +36,14 @@ def test_one_run_says_nothing_about_chance():
     assert Noise.of(psnr()) is None
 
 
+def test_pooled_noise_weighs_each_kind_by_its_freedom():
+    """Squares of 1, twice, and of 4, once."""
+    assert Noise.pooled([psnr(1, 2, 3), psnr(0, 8**0.5), psnr(5)]) == Noise(
+        pytest.approx(2**0.5), 3
+    )
+    assert Noise.pooled([psnr(1)]) is None and Noise.pooled([]) is None
+
+
 def test_two_single_runs_differ_by_chance_up_to_four_deviations():
     assert Noise(1.0, 4).bar(1, 1) == pytest.approx(3.93, abs=0.005)  # t(0.975; 4) · √2
     assert Noise(0.5, 4).bar(1, 1) == pytest.approx(3.93 / 2, abs=0.005)

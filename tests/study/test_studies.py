@@ -323,6 +323,19 @@ def test_context_compares_at_equal_depth(evidence, row):
     assert two.row()["paper"] == "no run of it"
 
 
+def test_context_is_judged_by_the_chance_of_its_scale(evidence, row):
+    """Of the networks at ×4, the narrow one of five layers has three seeds."""
+    rows = context_rows(row, *AT_TWO, 30, 30.3, 29.9, 31, 31.4)
+    narrow = configs.context("paper")[6]
+    rows += [row(replace(narrow, seed=s), 30 + p, scale=4) for s, p in ((1, -0.1), (2, 0.1))]
+    two, four = evidence("ablation_receptive_field", rows).findings
+    assert {case.bar for case in two.cases} == {Noise(0.02, 4).bar(1, 1)}
+    known = Noise(0.1, 2)  # of 30, 29.9 and 30.1
+    assert [case.bar for case in four.cases] == pytest.approx(
+        [known.bar(1, 3), known.bar(1, 3), known.bar(1, 1)]
+    )
+
+
 def test_context_is_open_until_all_is_run(evidence, row):
     """Depth 5 has one run of three: neither of its comparisons can be made yet."""
     two, four = evidence("ablation_receptive_field", context_rows(row, *AT_TWO[:4])).findings

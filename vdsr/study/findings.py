@@ -49,6 +49,22 @@ class Noise:
         psnr = psnr.dropna()
         return cls(float(psnr.std()), len(psnr) - 1) if len(psnr) > 1 else None
 
+    @classmethod
+    def pooled(cls, groups):
+        """Return the noise that several kinds of runs have in common, or None without any.
+
+        Parameters
+        ----------
+        groups : list of pandas.Series of float
+            As `of` takes them, one a kind.
+        """
+        parts = [part for part in map(cls.of, groups) if part]
+        if not parts:
+            return None
+        freedom = sum(part.freedom for part in parts)
+        squares = sum(part.sd**2 * part.freedom for part in parts)
+        return cls((squares / freedom) ** 0.5, freedom)
+
     def bar(self, *seeds):
         """Return the difference in dB that chance exceeds one time in twenty, either way.
 

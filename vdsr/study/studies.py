@@ -12,7 +12,7 @@ from ..runs import train_all
 from . import configs, paper, table3
 from .cost import announce
 from .evidence import SEEDS, Evidence, Study, final, pick, with_seeds
-from .findings import Case, Finding, case
+from .findings import Case, Finding, Noise, case
 
 
 def load(name, preset="auto", *, refresh=False, missing="train"):
@@ -212,8 +212,14 @@ def _scales(e):
 def _context(e):
     rows = as_field(e.final)
 
+    def chance(scale):
+        """Return that of the networks for this scale that have three seeds, or Table 1's."""
+        kinds = rows[rows.scales == f"{scale}"].groupby(["depth", "dilation"]).psnr
+        return Noise.pooled([kind for _, kind in kinds if len(kind) >= SEEDS]) or e.noise
+
     def at(scale):
         fields, cases = {}, []
+        noise = chance(scale) if e.noise else None
         for c in e.configs:
             if c.scales == (scale,):
                 fields.setdefault(c.depth, set()).add(receptive_field(c.depth, c.dilation))
@@ -222,7 +228,7 @@ def _context(e):
                 places = [{"depth": depth, "field": side} for side in (wide, narrow)]
                 ours = [pick(rows, scales=f"{scale}", scale=scale, **place) for place in places]
                 label = f"×{scale}, {depth} layers: {wide} pixels less {narrow}"
-                cases.append(case(label, *ours, noise=e.noise))
+                cases.append(case(label, *ours, noise=noise))
         return cases
 
     return [
