@@ -215,7 +215,7 @@ def _next(scale):
 def _pixels(shape, scale, model):
     """Return of how many pixels the last picture is that a network is given in `_enlarge`."""
     last = scale / 2 if scale > 4 + ROUNDING else scale
-    larger = 1 if model else _next(last) / last
+    larger = _next(last) / last if model is None else 1
     height, width = sides(shape, scale)
     return height * width * larger**2
 
@@ -269,8 +269,7 @@ def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, out=None
         reduced = [
             axis_weights(n, m, scale / at) for n, m in zip(larger, (height, width), strict=True)
         ]
-    if reduced:  # so that the network is given no more than at the factor itself
-        tile = max(1, int(tile * scale / at))
+        tile = max(1, int(tile * scale / at))  # of which the network is given no more than else
     tile = _shared(tile, threads, height, width)
     halo = networks.halo(model) if reduced or max(height, width) > tile else 0
     top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
@@ -279,7 +278,7 @@ def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, out=None
 
     def work(y, x):
         place = slice(y, y + tile), slice(x, x + tile)
-        back = [matrix[part] for matrix, part in zip(reduced or (), place, strict=bool(reduced))]
+        back = [m[part] for m, part in zip(reduced, place, strict=True)] if reduced else []
         # The surroundings that the network sees are computed with a tile, and then cut off.
         inner = [_span(matrix) for matrix in back] or place
         outer = [slice(max(part.start - halo, 0), part.stop + halo) for part in inner]
