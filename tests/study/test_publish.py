@@ -225,11 +225,11 @@ def test_every_recorded_run_stands_in_provenance():
 def test_further_seeds_stand_in_provenance(monkeypatch):
     runs, scores = ledger.read()
     [reference] = runs[runs.run == run_id(configs.reference("paper")[0])].to_dict("records")
-    [noise] = [line for line in publish.provenance().splitlines() if "| `ablation_init`" in line]
-    assert noise.split(" | ")[1:4] == ["6", "6", "2"]  # of the reference, which it shares
+    [init] = [line for line in publish.provenance().splitlines() if "| `ablation_init`" in line]
+    assert init.split(" | ")[1:4] == ["6", "6", "2"]  # of the reference, which it shares
     further = replace(configs.init("paper")[1], seed=2)
     row = reference | {"run": run_id(further), "seconds": 3600.0 * 1000, "commit": "0123456789"}
     monkeypatch.setattr(ledger, "read", lambda: (pd.concat([runs, pd.DataFrame([row])]), scores))
-    [noise] = [line for line in publish.provenance().splitlines() if "| `ablation_init`" in line]
-    assert noise.split(" | ")[1:4] == ["6", "6", "3"]
-    assert float(noise.split(" | ")[4]) > 1000 and "`0123456`" in noise
+    [init] = [line for line in publish.provenance().splitlines() if "| `ablation_init`" in line]
+    assert init.split(" | ")[1:4] == ["6", "6", "3"]
+    assert float(init.split(" | ")[4]) > 1000 and "`0123456`" in init

@@ -126,15 +126,21 @@ def provenance():
     return "\n".join(lines)
 
 
-def readme(text, board):
-    """Return the README's text with its scoreboard drawn anew, from `board`'s table."""
-    table = findings.as_markdown(board, "results/notebooks/{}.ipynb")
+def _around(text):
+    """Return the README's text before and after its scoreboard, with the lines that mark it."""
     start, end = "<!-- scoreboard -->", "<!-- /scoreboard -->"
     if not (text.count(start) == text.count(end) == 1):
         raise ValueError(f"README.md needs one line {start} and one {end}, with the table between")
     before, rest = text.split(start)
     _, after = rest.split(end)
-    return f"{before}{start}\n{table}\n{end}{after}"
+    return before + start, end + after
+
+
+def readme(text, board):
+    """Return the README's text with its scoreboard drawn anew, from `board`'s table."""
+    before, after = _around(text)
+    table = findings.as_markdown(board, "results/notebooks/{}.ipynb")
+    return f"{before}\n{table}\n{after}"
 
 
 def publish(names=None):
@@ -165,7 +171,7 @@ def publish(names=None):
             f"publishing needs a clone of the project, and {machine.ROOT} has no notebooks/"
         )
     path = machine.ROOT / "README.md"
-    readme(path.read_text(encoding="utf-8"), board())
+    _around(path.read_text(encoding="utf-8"))  # or it is refused, before the work
     import nbformat  # these two are needed here alone, and not by importing the package
     import papermill
 
