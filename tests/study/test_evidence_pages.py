@@ -391,6 +391,14 @@ def field(e):
     assert abs(four[5, 29] - four[5, 17]) < 0.02
     seeds = e.final[(e.final.scales == "4") & (e.final.depth == 5) & (e.final.dilation == 1)].psnr
     assert len(seeds) == 3 and 4 < seeds.std() / e.noise.sd < 6
+    asked = {
+        run_id(c): c for study in STUDIES.values() if study.papers for c in study.runs("paper")
+    }
+    known = ledger.read()[0].run
+    quarter = [
+        c for i, c in asked.items() if i in {*known} and c.optimizer == "muon" and not c.start
+    ]
+    assert len([c for c in quarter if c.epochs == 20]) == 3  # in the verdict
     assert e.noise.bar(1, 1) < four[10, 37] - four[10, 21]  # as the page says of before
     further = four[10, 21] - four[5, 17]
     assert further == pytest.approx(1 / 8, abs=0.02)
