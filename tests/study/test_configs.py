@@ -144,12 +144,12 @@ def test_the_two_recipes_of_table_3_share_network_and_images(preset):
     for name in ("depth", "width", "train_set", "augment", "scales", "init", "eval_sets"):
         assert getattr(later, name) == getattr(recipe, name)
     if preset == "paper":
-        [first] = [c for c in configs.optimisers(preset) if run_id(c) == later.start]
-        assert first.shrink
+        start = configs.optimisers(preset)[0]
         assert later == replace(
-            first, start=later.start, steps=2 * first.steps, eval_steps=later.eval_steps
-        )
-        assert later.eval_steps[-1] == later.steps == 4800
+            start, **configs.CHOSEN_CHANGES, shrink=True, steps=25 * start.steps,
+            eval_steps=later.eval_steps,
+        )  # fmt: skip
+        assert later.eval_steps[-1] == later.steps == 60_000
 
 
 def test_theta_for_three_scales_is_figure_3_but_for_theta():
@@ -185,7 +185,7 @@ def test_five_layers_are_those_of_figure_3_but_for_the_update():
 
 
 def test_a_longer_search_changes_one_thing_at_a_time():
-    start, adam, sgd, *changed, half, grown = configs.optimisers("paper")
+    start, adam, sgd, *changed, half, grown, onward = configs.optimisers("paper")
     assert [c.learning_rate for c in (start, adam, sgd)] == [0.01, 1e-3, 0.1]
     assert (start.steps, start.batch_size) == (2400, 64)
     assert (start.optimizer, adam.optimizer, sgd.optimizer) == ("muon", "adam", "sgd")
@@ -196,6 +196,8 @@ def test_a_longer_search_changes_one_thing_at_a_time():
     assert start.eval_steps_in(1000)[-1] == start.steps
     assert grown == replace(start, start=run_id(half), steps=1200)
     assert (half.depth, half.schedule, half.average) == (10, "constant", 0.995)
+    assert (onward.start, onward.shrink) == (run_id(changed[-1]), True)
+    assert onward.eval_steps[-1] == onward.steps == 2 * start.steps
 
 
 def test_suspects_are_table_1_but_for_one_thing():

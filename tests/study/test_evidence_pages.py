@@ -30,6 +30,7 @@ from vdsr.train import untrained
 ROOT = Path(__file__).parents[2]
 TABLE1 = paper.table("table1").set_index(["learning_rate", "network", "epoch"]).psnr
 FIGURE3 = paper.table("figure3").set_index(["scale", "depth"]).psnr
+TABLE3 = paper.table("table3").set_index(["method", "dataset", "scale"]).psnr
 BICUBIC = pd.read_csv(ROOT / "results" / "bicubic.csv").set_index(["dataset", "scale"]).psnr
 WEIGHTS = 9 * 64 + 18 * 9 * 64**2 + 9 * 64
 
@@ -108,16 +109,22 @@ def cases(e, name):
 
 def depth(e):
     finding = e.finding("depth")
-    assert finding.verdict == "reproduced" and finding.seeds == 1
-    assert all(case.ours > 10 * case.bar for case in finding.cases)
-    assert (e.final.groupby(["depth", "scale"]).size() == 1).all()
+    assert finding.verdict == "reproduced" and finding.seeds == 3
+    assert all(case.ours > 5 * case.bar for case in finding.cases)
+    seeds = e.final.groupby(["depth", "scale"]).psnr
+    assert seeds.size().unstack("scale").T.drop_duplicates().squeeze().to_dict() == {
+        depth: 3 if depth in (5, 20) else 1 for depth in (5, 7, 10, 12, 15, 17, 20)
+    }
+    apart = (seeds.max() - seeds.min()).unstack("scale")
+    assert apart.loc[20].max() < 0.06 and 0.15 < apart.loc[5].max() < 0.25
     cell = e.beside("figure3", e.final, ["depth", "scale"]).set_index(["depth", "scale"])
     psnr, missed = cell.ours.unstack("scale"), -cell.difference.unstack("scale")
     psnr, missed = psnr.dropna(), missed.dropna()
     assert [*psnr.index] == [5, 7, 10, 12, 15, 17, 20]
     rise, late = psnr.loc[10] - psnr.loc[5], psnr.loc[20] - psnr.loc[10]
     assert (rise > 3 * late).all() and (late > 0.05).all() and late.max() < 0.25
-    assert (late > e.noise.bar(1, 1)).to_dict() == {2: False, 3: True, 4: False}
+    assert (late > e.noise.bar(1, 1)).to_dict() == {2: False, 3: True, 4: True}
+    assert (late > e.noise.bar(3, 1)).all() and late.drop(3).max() < e.noise.bar(3, 1) + 0.025
     assert 0.9 < missed.loc[7, 2] < 1.1
     assert all(FIGURE3[scale, 20] > FIGURE3[scale, 15] for scale in (2, 3, 4))
     assert (psnr.loc[7] - psnr.loc[5] > 1.3 * (psnr.loc[10] - psnr.loc[7])).all()
@@ -131,16 +138,18 @@ def depth(e):
     # How the trainings went
     by = e.rows.groupby(["depth", "epoch"])[["train_loss", "clipped"]].mean()
     loss, clipped = by.train_loss.unstack("depth"), by.clipped.unstack("depth")
-    assert 0.295 < clipped.loc[:20].min(axis=None) < clipped.loc[:20].max(axis=None) < 0.465
-    assert clipped.loc[[30, 40], 5].min() > 0.2
+    assert 0.295 < clipped.loc[:20].min(axis=None) < clipped.loc[:20].max(axis=None) < 0.495
+    assert clipped.loc[[30, 40], 5].between(0.19, 0.21).all()
     assert clipped.drop(columns=5).loc[30:].max(axis=None) < 0.025
+    single = e.rows[(e.rows.depth == 5) & e.rows.epoch.isin([30, 40])]
+    assert single.groupby(["seed", "epoch"]).clipped.mean().min() > 0.15
     assert loss[5].idxmax() == 30 and loss[5].loc[80] < loss[5].loc[10]
     others = loss.drop(columns=5)
     assert (loss[5] > others.max(axis=1)).all() and (others.loc[80] < others.loc[10]).all()
     assert (others.diff().loc[:40].idxmin() == 30).all()
     assert others.loc[80, :15].is_monotonic_decreasing
     middle = e.rows[(e.rows.depth == 5) & (e.rows.epoch == 30)].set_index("scale").psnr
-    assert middle[2] < e.bicubic[2]
+    assert middle[2].max() < e.bicubic[2] and len(middle[2]) == 3
     # Beside networks for ×2 alone
     alone = pd.concat(
         studies.load(name, "paper", missing="skip").rows
@@ -148,7 +157,7 @@ def depth(e):
     )
     four = alone[(alone.scales == "4") & (alone.dilation == 1) & (alone.scale == 4)]
     four = four[four.epoch == 80].groupby("depth").psnr.mean()
-    assert 0 < four[20] - four[10] < 0.06
+    assert 0 < four[20] - four[10] < e.noise.bar(1, 2)
     alone = alone[(alone.scales == "2") & (alone.dilation == 1) & (alone.scale == 2)]
     ends = alone[alone.epoch == 80].groupby("depth").psnr.mean()
     assert ends[5] > psnr.loc[5, 2] + 1.8 and ends[20] > psnr.loc[20, 2] + 0.3
@@ -162,8 +171,14 @@ def depth(e):
     # A smaller θ
     test = studies.load("theta_for_scales", "paper", missing="skip").histories
     small = test[(test.theta != 1e-4) & (test.dataset == "Set5")]
-    assert small.run.nunique() == 1, "there are more networks at a smaller θ: tell their results"
-    assert {*small.depth} == {5} and {*small.theta} == {3e-5}
+    assert small.run.nunique() == 2, "there are more networks at a smaller θ: tell their results"
+    assert {*small.depth} == {5} and {*small.theta} == {3e-5, 1e-5}
+    tenth, small = (small[small.theta == theta] for theta in (1e-5, 3e-5))
+    slow = tenth.groupby("epoch")[["train_loss", "clipped"]].mean()
+    assert (slow.train_loss.diff().dropna() < 0).all() and 0.69 < slow.clipped.loc[:20].min()
+    assert slow.train_loss[80] > small[small.epoch == 80].train_loss.mean() + 1e-5
+    slow = tenth[tenth.epoch == 80].set_index("scale").psnr
+    assert abs(slow[2] - psnr.loc[5, 2]) < 0.05 and (slow > psnr.loc[5] - 0.05).all()
     fitted = small.groupby("epoch").train_loss.mean()
     assert (fitted.diff().dropna() < 0).all() and (loss[5].diff().loc[20:30] > 0).all()
     early = small[small.epoch < 30].clipped
@@ -172,7 +187,8 @@ def depth(e):
     gain = less - psnr.loc[5]
     assert gain.between(0.15, 0.3).all() and gain[2] == pytest.approx(0.25, abs=0.02)
     assert FIGURE3[2, 5] - less[2] > 1.5 and ends[5] - less[2] > 1.5
-    assert small[(small.epoch == 30) & (small.scale == 2)].psnr.item() > middle[2] + 2
+    assert small[(small.epoch == 30) & (small.scale == 2)].psnr.item() > middle[2].max() + 1
+    assert (slow < less - 0.05).all()
     # Five layers by other optimisers, and for one scale each
     other = studies.load("shallow", "paper", missing="skip").histories
     course = other[(other.dataset == "Set5") & (other.optimizer == "sgd")]
@@ -269,6 +285,8 @@ def residual(e):
     third, tenth = (near["patch", theta, False, 80, 0] for theta in (3e-5, 1e-5))
     level = [near["patch", theta, True, 80, 0] for theta in (3e-5, 1e-5)]
     assert len(usual) == 3 and usual.max() < third < tenth - 1
+    triple = near["patch", 3e-4, False, 80, 0]
+    assert usual.min() - 2 < triple < usual.min() - 1 and near["patch", 3e-4, True, 80, 0] > level[0]
     assert 1 < level[1] - tenth < level[0] - third < 4 and max(level) - min(level) < 0.2
     assert 0.15 < near["patch", 1e-4, True, 80, 0] - min(level) < 0.25
     assert 0.4 < TABLE1[0.1, "non-residual", 80] - tenth < 0.6
@@ -308,26 +326,35 @@ def scales(e):
     assert psnr["4", 2] < e.bicubic[2] - 7 and abs(psnr["2", 4] - e.bicubic[4]) < 0.1
     one = cases(e, "one_for_all")
     assert -0.35 < one["×2, three scales less one"] < -0.3
-    assert min(one["×3, three scales less one"], one["×4, three scales less one"]) > 0
-    assert max(one.values()) < 0.1
-    assert psnr["2,3", 2] > psnr["2", 2] - 0.05
-    assert psnr["2,4", 2] == pytest.approx(psnr["2,3,4", 2], abs=0.005)
+    assert all(abs(one[f"×{scale}, three scales less one"]) < 0.1 for scale in (3, 4))
+    ends = rows.groupby(["train_scales", "test_scale"]).psnr
+    count, apart = ends.size(), ends.max() - ends.min()
+    assert count.groupby("train_scales").agg(["min", "max"]).to_numpy().tolist() == [
+        [n, n] for n in (2, 1, 3, 1, 2, 1, 2)
+    ]
+    assert [*count.groupby("train_scales").size().index] == ["2", "2,3", "2,3,4", "2,4", "3",
+                                                            "3,4", "4"]  # fmt: skip
+    own = [f"{scale:g}" in trained.split(",") for trained, scale in apart.index]
+    assert apart[own].max() < 0.06 and apart["3", 2] > 0.8
+    assert all(case.ours < -1.5 for case in e.finding("elsewhere").cases)
+    assert 0.05 < psnr["2", 2] - psnr["2,3", 2] < e.noise.bar(1, 2)
+    assert psnr["2,4", 2] == pytest.approx(psnr["2,3,4", 2], abs=0.02)
     printed = cell.paper
     assert round(printed["2,3,4", 2] - printed["2", 2], 2) == -0.04
     assert round(printed["2,3,4", 3] - printed["3", 3], 2) == 0.38
     assert psnr["3", 4] > e.bicubic[4] + 0.3
     below = missed[[("3", 2), ("4", 2), ("3,4", 2), ("4", 3)]]
-    assert (round(-below.max(), 1), round(-below.min(), 1)) == (0.8, 1.8)
+    assert (round(-below.max(), 1), round(-below.min(), 1)) == (0.4, 1.6)
     early = studies.as_table2(e.rows[e.rows.epoch == 20]).groupby("train_scales").clipped.mean()
     assert early["2"] + 0.05 < early["2,3"] < early["2,4"] < early["2,3"] + 0.03
-    assert early["2,4"] < early["2,3,4"] < early["4"]
+    assert abs(early["2,4"] - early["2,3,4"]) < 0.01 < early["4"] - early["2,3,4"]
     between = cases(e, "between")
     assert between["×1.5, less bicubic"] == pytest.approx(-2.06, abs=0.05)
     assert rows[rows.test_scale == 1.5].groupby("train_scales").psnr.mean().idxmax() == "2,3,4"
     assert min(v for label, v in between.items() if "×1.5, less b" not in label) > 0.6
     assert psnr["3", 3] - psnr["2,4", 3] > 1.6 and printed["3", 3] - printed["2,4", 3] > 1.6
     level = rows.groupby(["train_scales", "test_scale"]).psnr.mean()
-    assert 0.4 < level["2", 2.5] - level["3", 2.5] < level["2,3,4", 2.5] - level["3", 2.5] - 1.2
+    assert 0.2 < level["2", 2.5] - level["3", 2.5] < level["2,3,4", 2.5] - level["3", 2.5] - 1.2
     # At factors that it was not trained for
     table = factors.by_factor()
     for name in factors.SETS:
@@ -388,9 +415,10 @@ def field(e):
     assert (four[5].drop(11) - four[5, 11]).between(0.3, 0.4).all()
     ids = studies.as_field(e.final).query("scale == 4").run
     assert {*ledger.read()[0].set_index("run").arithmetic[ids]} == {"bf16"}
-    assert abs(four[5, 29] - four[5, 17]) < 0.02
-    seeds = e.final[(e.final.scales == "4") & (e.final.depth == 5) & (e.final.dilation == 1)].psnr
-    assert len(seeds) == 3 and 4 < seeds.std() / e.noise.sd < 6
+    assert abs(four[5, 29] - four[5, 17]) < 0.03
+    five = e.final[(e.final.scales == "4") & (e.final.depth == 5)].groupby("dilation").psnr
+    assert [*five.size()] == [3, 3, 1]
+    assert 4 < five.std()[1] / e.noise.sd < 6 and 2 * five.std()[2] < five.std()[1]
     asked = {
         run_id(c): c for study in STUDIES.values() if study.papers for c in study.runs("paper")
     }
@@ -401,7 +429,7 @@ def field(e):
     assert len([c for c in quarter if c.epochs == 20]) == 3  # in the verdict
     assert e.noise.bar(1, 1) < four[10, 37] - four[10, 21]  # as the page says of before
     further = four[10, 21] - four[5, 17]
-    assert further == pytest.approx(1 / 8, abs=0.02)
+    assert further == pytest.approx(1 / 7, abs=0.02)
     other = studies.load("steady_context", "paper", missing="skip").histories
     both = pd.concat([e.histories, other])
     both = final(both[both.scales == "4"]).drop_duplicates(["run", "dataset"])
@@ -418,13 +446,13 @@ def field(e):
         assert gain[images, third] == pytest.approx(gain[images, usual], abs=0.06)
         narrow, wide = (ends[images, 5].xs(d, level="dilation") for d in (1, 2))
         assert narrow[third] < narrow[usual] < narrow[muon] - 0.05 and wide[third] < wide[usual]
-        assert abs(wide[muon] - wide[usual]) < 0.02
+        assert abs(wide[muon] - wide[usual]) < 0.03
     assert 0.1 < gain["BSD10", muon] < gain["Set5", muon] < 0.2
     level = ends["BSD10", 10, "sgd", 1e-4]
     assert level[2] - level[1] < 0.03 and abs(level[1] - ends["BSD10", 5, "sgd", 1e-4, 2]) < 0.02
     course = e.rows[(e.rows.scales == "4") & (e.rows.depth == 5)].set_index(["dilation", "epoch"])
     calm = course.clipped.sort_index()
-    assert calm[1].loc[[30, 40]].min() > 0.1 > 0.05 > calm[2].loc[[30, 40]].max()
+    assert calm[1].loc[[30, 40]].min() > 0.1 > 0.08 > calm[2].loc[[30, 40]].max()
     fall = course.loc[1].pivot_table("psnr", "epoch", "seed").reindex([30, 40]).diff().loc[40]
     assert len(fall) == 3 and sorted(fall < -0.1) == [False, True, True]
     # The fields before and after training
@@ -616,7 +644,10 @@ def race(e):
     assert finding.verdict == "reproduced" and finding.seeds == 1
     [ahead] = finding.cases
     assert ahead.ours > 10 * ahead.bar
-    alone = e.rows[(e.rows.scale == 3) & (e.rows.scales == "3")]
+    seeds = e.rows.groupby(["architecture", "scales"]).seed.nunique()
+    assert [*seeds] == [1, 1, 3, 2]
+    first = e.rows[e.rows.seed == 0]
+    alone = first[(first.scale == 3) & (first.scales == "3")]
     old, new = (alone[alone.architecture == name] for name in ("SRCNN 9-1-5", "VDSR"))
     assert (old.step.max(), new.step.min()) == (127_500, 410)
     work = step_operations(vdsr.VDSR(), 64, 41) * old.step.max() / old.tflop.max()
@@ -631,6 +662,7 @@ def race(e):
     times = longer ** ((32.39 - end) / (end - half.psnr))
     assert 2 < longer < 2.2 and 100 < times < 200 and 1.8 < times * old.step.max() * 128 / 1e9 < 2.5
     shared = e.rows[(e.rows.scale == 3) & (e.rows.architecture == "VDSR") & (e.rows.scales != "3")]
+    shared = shared.groupby("step").mean(numeric_only=True).reset_index()
     assert 0 < shared.psnr.iloc[0] - end < 0.1 and shared.tflop.iloc[0] > old.tflop.max()
     assert shared.epoch.iloc[1] == 20 and shared.psnr.iloc[1] - end == pytest.approx(0.4, abs=0.05)
     names = {*e.rows.architecture + e.rows.scales}
@@ -639,14 +671,15 @@ def race(e):
     last, at_three = final(three).set_index("scale"), three[three.scale == 3].psnr
     assert last.step.unique() == 128_000 and last.tflop.max() < shared.tflop.iloc[0]
     assert (last.psnr > [e.bicubic[scale] for scale in last.index]).all()
-    assert shared.psnr.iloc[0] - last.psnr[3] == pytest.approx(0.3, abs=0.05)
+    assert 0.3 < shared.psnr.iloc[0] - last.psnr[3] < 0.4
     assert three.step.iloc[0] == 25_600
     assert at_three.iloc[-1] - at_three.iloc[0] == pytest.approx(0.1, abs=0.01)
     assert 0.2 < end - last.psnr[3] < 0.4
     both = final(e.rows[(e.rows.architecture == "VDSR") & (e.rows.scale == 3)])
-    assert both.psnr.max() - both.psnr.min() < 0.005
+    level = both.groupby("scales").psnr.mean()
+    assert 0 < level["3"] - level["2 3 4"] < e.noise.bar(3, 2)
     assert both.step.max() / both.step.min() == pytest.approx(3, abs=0.05)
-    ends = final(e.gains).set_index(["architecture", "scales", "scale"]).gain
+    ends = final(e.gains).groupby(["architecture", "scales", "scale"]).gain.max()
     assert ends["SRCNN 9-1-5", "3", 2] < -1 and ends["VDSR", "3", 2] < -4
     assert ledger.table("bench").set_index("row").others["step-srcnn"] < 0.1
     gain = e.more.pivot(index="distance", columns="method", values="psnr")
@@ -709,8 +742,8 @@ def optimisers(e):
     two = two[[*called]].rename(called) - two[run_id(search.configs[0])]
     assert two[[ten, grown, "Muon, weights averaged, rate not lowered"]].min() > 0.5
     deep = final(studies.load("ablation_depth", "paper", missing="skip").rows)
-    assert (deep[deep.depth == 20].set_index("scale").psnr
-            > deep[deep.depth == 10].set_index("scale").psnr).all()  # fmt: skip
+    reached = deep.groupby(["depth", "scale"]).psnr.mean()
+    assert (reached[20] > reached[10]).all()
     assert search.configs[-1].steps == 1348 and "1,348 steps" in text("optimisers")
     assert f"{search.configs[-3].steps} steps for the same work as 300" in text("optimisers")
     assert {*gain.nsmallest(2).index} == {"Adam", "SGD with clipping"}
@@ -719,26 +752,50 @@ def optimisers(e):
     ends = final(e.histories)
     psnr = ends.groupby([ends.run.map(called), "dataset", "scale"]).psnr.mean()
     shrunk, sgd = "Muon, images shrunk as well", "SGD with clipping"
-    outer = "Muon, outer layers at 0.0003"
-    assert {*psnr.index.get_level_values("run")} == {"Muon", "Adam", sgd, shrunk, outer}
-    assert len(called) - 5 == 6  # listed, and not made
+    listed = {*called.values()}
+    assert {*psnr.index.get_level_values("run")} == listed - {"Muon, grown from 10 layers"}
     mean = psnr.xs("BSD10", level="dataset").groupby("run").mean()
     assert 0 < mean["Muon"] - mean[shrunk] < 0.01 < mean["Muon"] - mean["Adam"] - 0.2
-    assert mean[outer] < mean["Muon"]
+    onward, quarter_long = "Muon, trained on", "Muon, fullest quarter of patches"
+    changes = mean.drop(["Muon", "Adam", sgd, onward, shrunk]) - mean["Muon"]
+    assert len(changes) == 6 and changes.max() < 0.01 and changes.idxmax() == quarter_long
+    assert changes["Muon, rate 0.02"] < -0.08 and changes.drop("Muon, rate 0.02").min() > -0.03
+    assert studies.chosen_changes(e) == {} and gain[quarter_long] > 0.05
     origin = ledger.read()[0].set_index("run")[["device", "arithmetic"]]
-    assert [*origin.loc[run_id(e.configs[7])]] == ["AMD EPYC, 1 thread", "bf16"]
-    # The training that goes on
-    further = studies.load("benchmark", "paper", missing="skip")
-    onward = further.histories[further.histories.run == run_id(further.configs[0])]
-    then = onward.groupby(["step", "dataset", "scale"]).psnr.mean()
+    on_cpu = [name for run, name in called.items()
+              if run in origin.index and "NVIDIA" not in origin.device[run]]  # fmt: skip
+    assert {*on_cpu} == {"Muon, outer layers at 0.0003", onward}
+    # The trainings that go on
+    then = e.histories[e.histories.run == run_id(e.configs[-1])]
+    then = then.groupby(["step", "dataset", "scale"]).psnr.mean()
     began = psnr[shrunk]
     assert then[2400]["BSD10"].mean() < began["BSD10"].mean()
     assert (then[4800] > began + 0.05).all()
-    assert then[4800]["Set5", 2] < 37.53 - 0.1
-    assert {c.start: c.steps for c in further.configs}[run_id(e.configs[9])] == 4800
-    seen = ledger.read()[1].set_index("run").epoch.groupby(level=0).max()[run_id(e.configs[9])]
-    assert 1 - seen == pytest.approx(0.9, abs=0.02)
-    assert f"it was {9960 * DEEP / 1e15:.1f} PFLOP. Work alone" in text("optimisers")
+    assert (e.configs[-1].start, e.configs[-1].steps) == (run_id(e.configs[9]), 4800)
+    seen = ledger.read()[1].set_index("run").epoch.groupby(level=0).max()
+    assert 1 - seen[e.configs[-1].start] == pytest.approx(0.9, abs=0.02)
+    further = studies.load("benchmark", "paper", missing="skip")
+    long, theirs = map(run_id, further.configs)
+    reached = final(further.histories).set_index(["run", "dataset", "scale"]).psnr
+    assert abs(reached[long, "Set5", 2] - 37.53) < 0.01
+    assert all(0 < TABLE3["VDSR", "Set5", scale] - reached[long, "Set5", scale] < 0.1
+               for scale in (3, 4))  # fmt: skip
+    assert all(reached[long, "BSD10"] > psnr[onward, "BSD10"] + 0.05)
+    assert further.configs[0].steps / e.configs[0].steps == 25
+    without = e.configs[0].train_set, e.configs[0].augment
+    assert without == (further.configs[0].train_set, further.configs[0].augment)
+    once = seen[run_id(e.configs[0])] * 25, seen[long]
+    assert [round(passes) for passes in once] == [9, 3]
+    runs = ledger.read()[0].set_index("run")
+    assert runs.others[long] < 0.05 and 4.3 < runs.seconds[long] / 60 < 4.6
+    # The paper's recipe on the same images
+    assert abs(reached[theirs, "BSD10"].mean() - mean["Muon"]) < 0.02
+    assert all(reached[theirs, "Set5"] < psnr["Muon", "Set5"] - 0.05)
+    assert runs.tflop[theirs] / runs.tflop[run_id(e.configs[0])] == pytest.approx(11, abs=0.3)
+    assert further.configs[1].schedule == "decay"
+    assert f"it was {9960 * DEEP / 1e15:.1f} PFLOP." in text("optimisers")
+    recipe = deep[(deep.depth == 20) & (deep.seed == 0)].tflop.max()
+    assert f"after {recipe / 1000:.1f} PFLOP. So more images" in text("optimisers")
     assert 0.05 < mean["Adam"] - mean[sgd] < 0.15
     nearer = psnr["Adam"] - psnr[sgd]
     assert nearer["BSD10", 2] > 0.25 > 0.06 > max(abs(nearer["BSD10", 3]), abs(nearer["BSD10", 4]))
@@ -748,9 +805,8 @@ def optimisers(e):
     assert 9960 * 0.99 < deep.step[deep.depth == 20].unique() < 9960
     five = e.rows[(e.rows.scale == 2) & (e.rows.step == 1200)].set_index("run").psnr
     assert five[run_id(e.configs[0])] > psnr["Adam", "Set5", 2]
-    printed = paper.table("table3").set_index(["method", "dataset", "scale"]).psnr
     for scale in (2, 3, 4):
-        between = printed["SRCNN", "Set5", scale], printed["VDSR", "Set5", scale]
+        between = TABLE3["SRCNN", "Set5", scale], TABLE3["VDSR", "Set5", scale]
         assert between[0] < psnr[shrunk, "Set5", scale] < between[1]
     assert -0.05 < gain["Muon, squared error"] < 0 < 0.1 < gain.max()
     most = gain.drop(["Adam", sgd, ten]).abs().nlargest(5)

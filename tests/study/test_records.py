@@ -44,16 +44,22 @@ def test_a_name_says_what_training_went_on_from():
     assert names[run_id(halves)] == "Muon, in two halves"
     assert names[run_id(grown)] == "Muon, grown from 10 layers"
     assert not {run_id(half), run_id(shallow)} & names.keys()
+    *_, onward = configs.optimisers("paper")
+    names = records.names(configs.optimisers("paper"))
+    assert names[run_id(onward)] == "Muon, trained on"
+    assert names[onward.start] == "Muon, images shrunk as well"  # it is one of its own
 
 
 @pytest.mark.parametrize("study", [configs.optimiser_trials, configs.optimisers])
 def test_all_trainings_of_a_search_are_of_equal_work(study):
-    """What a training goes on from counts as its first half."""
+    """What a training goes on from counts as its first half; one that was trained on is longer."""
+    names = records.names(study("paper"))
+    listed = [c for c in study("paper") if names.get(run_id(c)) != "Muon, trained on"]
     works = {
         run_id(config): config.steps * step_operations(config.network(), config.batch_size, 41)
-        for config in study("paper")
+        for config in listed
     }
-    halves = {config.start: config for config in study("paper") if config.start}
+    halves = {config.start: config for config in listed if config.start}
     for identity, config in halves.items():
         works[run_id(config)] += works.pop(identity)
     assert min(works.values()) > 0.998 * max(works.values())

@@ -18,6 +18,7 @@ from vdsr.study.studies import (
     as_field,
     as_table1,
     as_table2,
+    chosen_changes,
     chosen_theta,
     epoch_lengths,
     load,
@@ -594,6 +595,39 @@ def test_theta_is_not_chosen_by_another_loss_start_or_test_set(evidence, row):
         *search_rows(row, dict.fromkeys(THETAS[:1], 99.0), dataset="Set5"),
     ]
     assert chosen_theta(evidence("search_theta", search_rows(row, gains) + others)) == 1e-4
+
+
+def changed_rows(row, gains):
+    """Rows of the search for the long run; gains by what is changed, of 29 dB on BSD10."""
+    start = configs.optimisers("paper")[0]
+    rows = []
+    for config in configs.optimisers("paper"):
+        change = [name for name, v in vars(start).items() if getattr(config, name) != v]
+        value = getattr(config, change[0]) if len(change) == 1 else None
+        psnr = 29 + (gains.get(value, 0.0) if value else 5.0 if change else 0.0)
+        rows += [row(config, psnr, dataset="BSD10", step=config.steps),
+                 row(config, 37 - psnr, dataset="Set5", step=config.steps)]  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("gains", "chosen"),
+    [
+        ({0.005: 0.009, 0.25: -0.1}, {}),  # too little; and other optimisers, however far ahead
+        ({0.005: 0.02, 0.02: 0.011}, {"learning_rate": 0.005}),  # the better of two rates
+        ({0.02: 0.02, 0.25: 0.01}, {"learning_rate": 0.02, "keep": 0.25}),
+        ({"charbonnier": nan, "squared": 0.3}, {"error": "squared"}),
+    ],
+)
+def test_the_rule_for_the_long_run(evidence, row, gains, chosen):
+    rows = changed_rows(row, gains)
+    assert chosen_changes(evidence("optimisers", rows)) == chosen
+    less = [r for r in rows if r["run"] != rows[-8]["run"]]  # shrunk images
+    assert chosen_changes(evidence("optimisers", less)) is None
+
+
+def test_what_the_search_chose_made_the_network_that_ships():
+    assert chosen_changes(load("optimisers", "paper", missing="skip")) == configs.CHOSEN_CHANGES
 
 
 def clock_rows(row, seeds=(0,), shift=0.0):

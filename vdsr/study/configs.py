@@ -384,8 +384,10 @@ def optimisers(preset):
 
     A choice made on 600 steps need not hold for many thousands. `studies.chosen_changes` says
     which changes are taken into the long run. Adam, at a rate that is higher as the batch is larger, and the paper's
-    update, its rate annealed, show what ten years of optimisers changed. The last is in two
-    halves, of which the first has ten layers.
+    update, its rate annealed, show what ten years of optimisers changed. Then comes one in two
+    halves, of which the first has ten layers. The last goes on from one that had ended, for twice
+    as many steps: over other patches, at a rate that starts anew and falls to zero once more
+    (Loshchilov and Hutter 2017).
     """
     preset, start, adam, sgd = _recipes(preset)
     total = 2400 if preset == "paper" else 8
@@ -397,11 +399,14 @@ def optimisers(preset):
         {"error": "charbonnier"}, {"error": "squared"}, {"adam_rate": 3e-4}, {"keep": 0.25},
         {"shrink": True},
     ]  # fmt: skip
-    return [
-        start, replace(adam, **long, learning_rate=1e-3), replace(sgd, **long),
-        *(replace(start, **change) for change in changes),
-        *(_grown(start) if preset == "paper" else ()),
-    ]  # fmt: skip
+    changed = [replace(start, **change) for change in changes]
+    listed = [start, replace(adam, **long, learning_rate=1e-3), replace(sgd, **long), *changed]
+    if preset == "paper":
+        shrunk, steps = changed[-1], 2 * total
+        listed += _grown(start)
+        listed.append(replace(shrunk, start=run_id(shrunk), steps=steps,
+                              eval_steps=(*range(600, steps + 1, 600),)))  # fmt: skip
+    return listed
 
 
 def benchmark(preset):

@@ -1,5 +1,7 @@
 """How strongly networks for three scales correct, kept in ``results/corrections.csv``."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from .. import ledger, runs
@@ -8,6 +10,7 @@ from ..data import load_images
 from ..files import load_checkpoint
 from ..upscale import PRETRAINED, load_pretrained
 from .configs import benchmark, depth, shallow, srcnn, theta_for_scales
+from .evidence import SEEDS
 from .figures import scientific
 from .probes import correction_factor
 from .table3 import PUBLISHED, authors
@@ -19,7 +22,8 @@ def _asked():
     """Return the runs whose networks are measured, by identity: those for ×2, ×3 and ×4."""
     studies = benchmark, depth, shallow, srcnn, theta_for_scales
     configs = [config for study in studies for config in study("paper")]
-    return {run_id(config): config for config in configs if config.scales == (2, 3, 4)}
+    seeds = [replace(c, seed=s) for c in configs if c.scales == (2, 3, 4) for s in range(SEEDS)]
+    return {run_id(config): config for config in seeds}
 
 
 def _network(identity, config):
@@ -50,7 +54,8 @@ def by_network():
     Returns
     -------
     pandas.DataFrame
-        Columns name, scale, and factor as `vdsr.study.probes.correction_factor` explains it.
+        Columns name, scale, and factor as `vdsr.study.probes.correction_factor` explains it, the
+        mean over the seeds that are measured.
     """
     names = {PUBLISHED: "VDSR, 20 layers, the authors'"}
     for identity, config in _asked().items():
@@ -60,4 +65,4 @@ def by_network():
         names[identity] = name if config.architecture == "VDSR" else config.architecture
     table = ledger.table("corrections")
     table.insert(0, "name", table.run.map(names))
-    return table.dropna(subset="name").drop(columns="run")
+    return table.groupby(["name", "scale"], sort=False).factor.mean().reset_index()

@@ -43,7 +43,8 @@ def names(configs):
         By run; without first halves, which others go on from.
     """
     start, found = configs[0], {}
-    depths = {run_id(config): config.depth for config in configs}
+    before = {run_id(config): config for config in configs}
+    halves = set()
     for config in configs:
         changed = [field for field in _CHANGES if getattr(config, field) != getattr(start, field)]
         if "batch_size" in changed:  # to which the rate belongs, and is no change of its own
@@ -51,11 +52,15 @@ def names(configs):
         other = config.optimizer != start.optimizer
         parts = [] if other else [_CHANGES[field](getattr(config, field)) for field in changed]
         if config.start:
-            grown = depths[config.start] < config.depth
-            parts += [f"grown from {depths[config.start]} layers" if grown else "in two halves"]
+            first = before[config.start]
+            if first.schedule == "cosine":  # it had ended
+                parts = ["trained on"]
+            else:
+                grown = first.depth < config.depth
+                parts += [f"grown from {first.depth} layers" if grown else "in two halves"]
+                halves.add(config.start)
         found[run_id(config)] = ", ".join([_OPTIMISERS[config.optimizer], *parts])
-    firsts = {config.start for config in configs}
-    return {run: name for run, name in found.items() if run not in firsts}
+    return {run: name for run, name in found.items() if run not in halves}
 
 
 def records(rows, speed):
