@@ -9,6 +9,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from vdsr import ledger
 from vdsr.study import publish
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +77,16 @@ def test_every_number_in_the_text_is_computed_and_every_computed_one_is_used():
 def test_the_page_of_speeds_has_those_of_the_page_try_it():
     text = (ROOT / "book" / "performance.md").read_text()
     assert "{{ tryit_table }}" in text and "{{ tryit_megabytes }}" in text
+
+
+def test_what_the_page_of_speeds_says_of_a_gpu_was_measured():
+    rows = ledger.table("bench").set_index("row")
+    assert {*rows.device[rows.kind == "cuda"]} == {"NVIDIA H200"}
+    value = rows.value
+    assert round(60 * value["gpu-literal"]) == 8 and 1.5 < value["gpu-291"] < 2
+    assert value["gpu-step"] == pytest.approx(1 / 8, abs=0.01)
+    assert value["gpu-step-plain"] == pytest.approx(5, abs=0.3)
+    assert value["gpu-enlarge"] / 1000 == pytest.approx(1 / 5, abs=0.02)
 
 
 def test_the_table_of_contents_leads_to_every_notebook():

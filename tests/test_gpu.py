@@ -156,7 +156,11 @@ def test_pictures_are_enlarged_as_on_the_cpu():
     model = load_pretrained()
     on_cpu = upscale(image, 2.5, model=model).astype(int)
     on_gpu = upscale(image, 2.5, model=model.cuda()).astype(int)
-    assert np.abs(on_gpu - on_cpu).max() <= 1  # where a half was rounded
+    apart = np.abs(on_gpu - on_cpu)
+    # Either may compute in bf16, or round a half the other way, and a level of luminance can be two
+    # of a colour.
+    assert apart.max() <= 2
+    assert (apart > 1).mean() < 0.002
 
 
 def test_second_gpu(tiny, tmp_path):
