@@ -712,7 +712,8 @@ def benchmark(e):
     assert once.notna().all() and len(once) == 12
     assert (once > best + 0.25).all() and ((once - theirs.VDSR).abs() < 0.1).all()
     assert 0.05 < (eight - once[eight.index]).min() < (eight - once[eight.index]).max() < 0.2
-    assert (eight > theirs.VDSR[eight.index]).all()
+    past = eight - theirs.VDSR[eight.index]
+    assert past.idxmin() == ("Set5", 4) and abs(past.min()) < 0.005 < past.nsmallest(2).iloc[1]
     assert {*eight.index.get_level_values(0)} == {"Set5", "Set14"} and len(eight) == 6
     recipes = ours[table3.PAPERS_RECIPE]
     assert (theirs.VDSR - recipes).between(0.15, 0.75).all()
@@ -862,10 +863,14 @@ def printed(name):
 
 def test_measured_words_hold():
     field = printed("ablation_receptive_field")
-    narrow = [float(field[name]) for name in ("package", "trained2", "trained3", "trained4")]
-    assert narrow[1] < narrow[2] < narrow[3] < float(field["untrained"]) < 41 / 2
-    assert narrow[3] / narrow[1] == pytest.approx(1.25, abs=0.02)
-    assert narrow[0] < narrow[2]
+    sides = [[float(field[f"{whose}{scale}"]) for scale in (2, 3, 4)]
+             for whose in ("trained", "package")]  # fmt: skip
+    for two, three, four in sides:
+        assert two < three < four < float(field["untrained"]) - 0.5 < 41 / 2
+    authors, package = sides
+    assert authors[2] / authors[0] == pytest.approx(1.25, abs=0.02)
+    assert package[2] / package[0] == pytest.approx(1.2, abs=0.02)
+    assert max(abs(a - b) for a, b in zip(*sides, strict=True)) < 1
     assert float(field["reference_after"]) < float(field["reference_before"]) - 1
     assert float(field["psnr_10_37"]) < float(field["twin"]) - 0.1
     start = {name: float(number) for name, number in printed("ablation_init").items()
@@ -1011,7 +1016,7 @@ def test_what_is_said_of_other_libraries():
     )
     gaps = [part - part.loc["MATLAB's (as here)"] for part in (interpolated, network)]
     others = ["torch (default)", "OpenCV", "scikit-image"]
-    assert 0.15 < max(gap.drop(others).abs().max().max() for gap in gaps) < 0.205
+    assert 0.15 < max(gap.drop(others).abs().max().max() for gap in gaps) < 0.25
     assert gaps[1].loc[others[:2]].mean().between(-7, -5.5).all()  # six to seven
     assert gaps[0].abs().max().max() < 1 and (gaps[0].loc[others, 2] > 0).all()
     assert (gaps[1].loc[others] < 0).all().all() and gaps[1].min().min() < -5
