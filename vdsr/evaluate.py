@@ -36,7 +36,8 @@ def evaluate(model, dataset, scale):
         As for `vdsr.load_images`: the name of an image set, a folder of your own pictures,
         or images, by name or in a list.
     scale : float
-        Upscaling factor, 2 or 2.5, say. Images are cropped to fit it, as `degrade` says.
+        Upscaling factor, 2 or 2.5, say. Images are cropped to fit it, as `degrade` says. The
+        model is used at this very factor, which `vdsr.upscale` does at 2, 3 and 4 alone.
 
     Returns
     -------

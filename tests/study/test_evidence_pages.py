@@ -23,6 +23,7 @@ from vdsr.model import convolutions, init_, step_operations
 from vdsr.study import configs, corrections, factors, paper, records, studies, table3
 from vdsr.study.evidence import final
 from vdsr.study.fields import by_depth
+from vdsr.study.findings import Noise, case
 from vdsr.study.probes import field_sides, gradient_field, step_effects
 from vdsr.study.studies import STUDIES
 from vdsr.train import untrained
@@ -177,7 +178,7 @@ def depth(e):
     assert {*small.depth} == {5} and {*small.theta} == {3e-5, 1e-5}
     tenth, small = (small[small.theta == theta] for theta in (1e-5, 3e-5))
     slow = tenth.groupby("epoch")[["train_loss", "clipped"]].mean()
-    assert (slow.train_loss.diff().dropna() < 0).all() and 0.69 < slow.clipped.loc[:20].min()
+    assert (slow.train_loss.diff().dropna() < 0).all() and slow.clipped.loc[:20].min() > 0.69
     assert slow.train_loss[80] > small[small.epoch == 80].train_loss.mean() + 1e-5
     slow = tenth[tenth.epoch == 80].set_index("scale").psnr
     assert abs(slow[2] - psnr.loc[5, 2]) < 0.05 and (slow > psnr.loc[5] - 0.05).all()
@@ -187,6 +188,9 @@ def depth(e):
     assert clipped.loc[:20].max(axis=None) < 0.595 < early.min() < early.max() < 0.665
     less = small[small.epoch == 80].set_index("scale").psnr
     gain = less - psnr.loc[5]
+    bars = {scale: Noise.of(seeds.get_group((5, scale))).bar(3, 1) for scale in (2, 3, 4)}
+    assert gain[2] < bars[2] == pytest.approx(0.5, abs=0.05)
+    assert gain[3] > bars[3] and gain[4] > bars[4]
     assert gain.between(0.15, 0.3).all() and gain[2] == pytest.approx(0.25, abs=0.02)
     assert FIGURE3[2, 5] - less[2] > 1.5 and ends[5] - less[2] > 1.5
     assert small[(small.epoch == 30) & (small.scale == 2)].psnr.item() > middle[2].max() + 1
@@ -270,6 +274,17 @@ def residual(e):
     near = near[(near.learning_rate == 0.1) & (near.dataset == "Set5") & (near.init == "fan_out")]
     low = others[0].query("theta == 1e-5 and dataset == 'Set5'")
     low = low[low.init == "fan_out"]
+    [whole] = [run for _, run in others[0].query(
+        "last_scale == 1 and not residual and dataset == 'Set5'").groupby("run")]  # fmt: skip
+    assert {*whole.init} == {"fan_in"} and {*whole.learning_rate} == {0.001}
+    whole = whole.set_index("epoch").psnr
+    assert TABLE1[0.001, "non-residual", 10] - whole[10] == pytest.approx(10, abs=0.5)
+    assert whole[10] > plain[0.001][10] + 3 and abs(whole[80] - plain[0.001][80]) < 0.15
+    device = ledger.read()[0].set_index("run")[["device", "arithmetic"]]
+    at = others[0].query("theta != 1e-4 and not residual and learning_rate == 0.1")
+    for run, theta in at.groupby("run").theta.first().items():
+        kind = ("NVIDIA H200", "bf16") if theta == 3e-4 else ("AMD EPYC, 1 thread", "bf16")
+        assert tuple(device.loc[run]) == kind
     assert low.run.nunique() == 3 and not low.residual.any()
     low, slow = low.groupby(["learning_rate", "epoch"]).psnr.mean(), plain[0.001]
     above = [rate for rate in (0.1, 0.01, 0.001)
@@ -288,7 +303,9 @@ def residual(e):
     level = [near["patch", theta, True, 80, 0] for theta in (3e-5, 1e-5)]
     assert len(usual) == 3 and usual.max() < third < tenth - 1
     triple = near["patch", 3e-4, False, 80, 0]
-    assert usual.min() - 2 < triple < usual.min() - 1 and near["patch", 3e-4, True, 80, 0] > level[0]
+    assert (
+        usual.min() - 2 < triple < usual.min() - 1 and near["patch", 3e-4, True, 80, 0] > level[0]
+    )
     assert 1 < level[1] - tenth < level[0] - third < 4 and max(level) - min(level) < 0.2
     assert 0.15 < near["patch", 1e-4, True, 80, 0] - min(level) < 0.25
     assert 0.4 < TABLE1[0.1, "non-residual", 80] - tenth < 0.6
@@ -329,6 +346,12 @@ def scales(e):
     one = cases(e, "one_for_all")
     assert -0.35 < one["×2, three scales less one"] < -0.3
     assert all(abs(one[f"×{scale}, three scales less one"]) < 0.1 for scale in (3, 4))
+    level, more = (case for case in e.finding("one_for_all").cases if "×2" not in case.label)
+    assert level.ours < level.bar and more.bar < more.ours < more.bar + 0.02
+    both = [
+        rows[(rows.train_scales == name) & (rows.test_scale == 4)].psnr for name in ("2,3,4", "4")
+    ]
+    assert more.ours < case("", *both, noise=tuple(map(Noise.of, both))).bar
     ends = rows.groupby(["train_scales", "test_scale"]).psnr
     count, apart = ends.size(), ends.max() - ends.min()
     assert count.groupby("train_scales").agg(["min", "max"]).to_numpy().tolist() == [
@@ -727,10 +750,10 @@ def benchmark(e):
     )
     fast = timed.loc["SRCNN, ours"]
     assert fast.seconds < timed.seconds[table3.LATER_RECIPE] / 10
-    assert timed.psnr[table3.LATER_RECIPE] - fast.psnr == pytest.approx(3, abs=0.3)
+    assert timed.psnr[table3.LATER_RECIPE] - fast.psnr == pytest.approx(3.3, abs=0.1)
     settings = later.steps, later.batch_size, later.error, later.shrink
     assert settings == (60_000, 64, "absolute", True)
-    assert round(later.steps / 9960) == 6 and 25_940 / 9960 == pytest.approx(2.6, abs=0.01)
+    assert round(later.steps / 9960) == 6 and pytest.approx(2.6, abs=0.01) == 25_940 / 9960
     assert recipe.epochs / 80 == 1 / 20 and 2 < later.steps / 25_940 < 2.5
 
 
@@ -1017,7 +1040,7 @@ def test_what_is_said_of_other_libraries():
     gaps = [part - part.loc["MATLAB's (as here)"] for part in (interpolated, network)]
     others = ["torch (default)", "OpenCV", "scikit-image"]
     assert 0.15 < max(gap.drop(others).abs().max().max() for gap in gaps) < 0.25
-    assert gaps[1].loc[others[:2]].mean().between(-7, -5.5).all()  # six to seven
+    assert gaps[1].loc[others[:2]].mean().between(-7.2, -5.8).all()  # six to seven
     assert gaps[0].abs().max().max() < 1 and (gaps[0].loc[others, 2] > 0).all()
     assert (gaps[1].loc[others] < 0).all().all() and gaps[1].min().min() < -5
     assert (network - interpolated).min().min() < -2

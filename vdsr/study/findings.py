@@ -259,12 +259,17 @@ class Finding:
         return span(known) or "(not run)"
 
 
+def signed(value):
+    """Return a difference as text, to two decimals, or to three where two would be zero."""
+    return f"{value:+.2f}" if round(value, 2) else f"{value:+.3f}"
+
+
 def span(values):
     """Return in words from where to where some differences go, in dB, and which side diverged."""
     known = [value for value in values if isfinite(value)]
     words = diverged(values)
     if known:
-        low, high = f"{min(known):+.2f}", f"{max(known):+.2f}"
+        low, high = signed(min(known)), signed(max(known))
         words.insert(0, f"{low} dB" if low == high else f"{low} to {high} dB")
     return "; ".join(words)
 
