@@ -383,11 +383,11 @@ def optimisers(preset):
     """Return trainings sixteen times as long, of full batches, for the settings of a long run.
 
     A choice made on 600 steps need not hold for many thousands. `studies.chosen_changes` says
-    which changes are taken into the long run. Adam, at a rate that is higher as the batch is larger, and the paper's
-    update, its rate annealed, show what ten years of optimisers changed. Then comes one in two
-    halves, of which the first has ten layers. The last goes on from one that had ended, for twice
-    as many steps: over other patches, at a rate that starts anew and falls to zero once more
-    (Loshchilov and Hutter 2017).
+    which changes are taken into the long run. Adam, at a rate that is higher as the batch is
+    larger, and the paper's update, its rate annealed, show what ten years of optimisers changed.
+    Then comes one in two halves, of which the first has ten layers. The last goes on from one that
+    had ended, for twice as many steps: over other patches, at a rate that starts anew and falls to
+    zero once more (Loshchilov and Hutter 2017).
     """
     preset, start, adam, sgd = _recipes(preset)
     total = 2400 if preset == "paper" else 8
