@@ -8,7 +8,7 @@ import pytest
 import vdsr
 from vdsr import data, ledger, machine, runs
 from vdsr.config import run_id
-from vdsr.study import configs, studies, table3
+from vdsr.study import configs, paper, studies, table3
 from vdsr.study import evidence as module
 from vdsr.study.evidence import Study, beside, bicubic, caption, final, pick
 from vdsr.study.findings import Case, Finding, Noise
@@ -237,6 +237,17 @@ def test_caption_says_what_chance_does(evidence, row):
     said = evidence("ablation_depth", [row(made[0], 36.0)]).caption
     assert "standard deviation is 0.020 dB" in said
     assert "two single runs must differ by more than 0.08 dB before the difference counts" in said
+
+
+def test_caption_is_silent_on_chance_where_no_comparison_has_a_bar(evidence, row):
+    """A reader would take the bar of another network for that of the table below."""
+    listed = configs.benchmark("paper")
+    rows = [row(config, 37.0, step=25_940) for config in listed]
+    printed = paper.table("table3").query("method == 'VDSR'")
+    measured = printed.assign(method=table3.PAPERS_RECIPE)
+    made = evidence("benchmark", rows, more=measured)
+    assert made.noise and "chance" not in made.caption
+    assert "chance" in evidence("ablation_depth", [row(configs.depth("paper")[0], 36.0)]).caption
 
 
 def test_caption_of_other_networks(evidence, row):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from math import isnan
 
 import pandas as pd
 
@@ -217,7 +218,7 @@ def bicubic(images, scales):
 
 
 def caption(evidence):
-    """Return in sentences what the runs of a study are."""
+    """Return in sentences what the runs of a study are, and what chance does if that is used."""
     rows, configs = evidence.histories, evidence.configs
     asked = {run_id(config) for config in configs}
     done = len(asked & set(rows.run))
@@ -235,7 +236,8 @@ def caption(evidence):
         f"from {configs[0].train_set}; scored on {evidence.images}; {spread} "
         f"seed{'s' if seeds.max() > 1 else ''} each."
     ]
-    if evidence.noise:
+    bars = [case.bar for finding in evidence.findings for case in finding.cases if case.known]
+    if evidence.noise and not (bars and all(map(isnan, bars))):
         bar, sd = evidence.noise.bar(1, 1), evidence.noise.sd
         sentences.append(
             f"How much does chance do? It was measured with one network, the residual network of "
