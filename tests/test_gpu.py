@@ -157,8 +157,8 @@ def test_pictures_are_enlarged_as_on_the_cpu():
     on_cpu = upscale(image, 2.5, model=model).astype(int)
     on_gpu = upscale(image, 2.5, model=model.cuda()).astype(int)
     apart = np.abs(on_gpu - on_cpu)
-    # Either may compute in bf16, or round a half the other way, and a level of luminance can be two
-    # of a colour.
+    # Each computes in its own 16 bits. On one CPU bf16 and float32 differ by two levels in 0.04 %
+    # of these values.
     assert apart.max() <= 2
     assert (apart > 1).mean() < 0.002
 

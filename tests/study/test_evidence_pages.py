@@ -211,6 +211,7 @@ def depth(e):
     adam, muon = (other[name, "2 3 4"] for name in ("adam", "muon"))
     single = pd.Series({scale: other["sgd", f"{scale}", scale] for scale in (2, 3, 4)})
     assert (adam > less).all() and (muon > adam).all()
+    assert adam[2] - psnr.loc[5, 2] > bars[2] < muon[2] - psnr.loc[5, 2]
     assert single[2] - muon[2] > 1 > single[2] - muon[2] - 0.1 and single[2] - less[2] > 1.6
     printed = FIGURE3.unstack("scale").loc[5]
     assert 0.5 < (single[2] - muon[2]) / (ends[5] - psnr.loc[5, 2]) < 0.6

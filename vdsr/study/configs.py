@@ -420,7 +420,7 @@ def benchmark(preset):
     epochs are 25,940, about as many as the shortest reading of `epoch`'s clock.
     """
     preset, base = preset_config(preset)
-    later = replace(optimisers(preset)[0], **CHOSEN_CHANGES, shrink=True)
+    later = replace(optimisers(preset)[0], **CHOSEN_CHANGES | {"shrink": True})
     if preset == "paper":
         steps = 60_000
         later = replace(later, steps=steps, eval_steps=(*range(5000, steps + 1, 5000),))

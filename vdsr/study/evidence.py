@@ -236,6 +236,7 @@ def caption(evidence):
         f"from {configs[0].train_set}; scored on {evidence.images}; {spread} "
         f"seed{'s' if seeds.max() > 1 else ''} each."
     ]
+    # Where no comparison of the page has a bar, a reader would take this one for theirs.
     bars = [case.bar for finding in evidence.findings for case in finding.cases if case.known]
     if evidence.noise and not (bars and all(map(isnan, bars))):
         bar, sd = evidence.noise.bar(1, 1), evidence.noise.sd

@@ -629,8 +629,9 @@ def speed_points(table):
     if table.empty:
         return _nothing()
     figure, [axis] = _panels(1, 2.6)
+    # Of two points at one place both can be seen if they are hollow.
+    hollow = {"linestyle": "none", "markerfacecolor": "none", "markeredgewidth": 2}
     for row, style in zip(table.itertuples(), _styles(table.method).values(), strict=True):
-        hollow = {"linestyle": "none", "markerfacecolor": "none", "markeredgewidth": 2}
         axis.plot(row.seconds, row.psnr, ms=9, **style | hollow)
     where = f"{table.dataset.iloc[0]}, ×{table.scale.iloc[0]:g}"
     axis.set(xscale="log", xlabel="seconds an image (mean)", ylabel=f"PSNR (dB) on {where}")
