@@ -111,7 +111,7 @@ def test_a_studys_page_is_thin(name):
 def test_a_studys_page_shows_each_of_its_findings(name):
     text = "\n".join(cell.source for cell in code(template(name)))
     findings = load(name, "paper", missing="skip").findings
-    assert {*re.findall(r'study\.finding\("(\w+)"\)\.table\(\)', text)} == {
+    assert {*re.findall(r'study\.finding\("(\w+)"\)\.shown\(\)', text)} == {
         finding.name for finding in findings
     }
 

@@ -280,7 +280,8 @@ def residual(e):
     assert {*whole.init} == {"fan_in"} and {*whole.learning_rate} == {0.001}
     whole = whole.set_index("epoch").psnr
     assert TABLE1[0.001, "non-residual", 10] - whole[10] == pytest.approx(10, abs=0.5)
-    assert whole[10] > plain[0.001][10] + 3 and abs(whole[80] - plain[0.001][80]) < 0.15
+    assert 4 < whole[10] - plain[0.001][10] < 4.5 and abs(whole[80] - plain[0.001][80]) < 0.15
+    assert TABLE1[0.001, "non-residual", 10] - plain[0.001][10] == pytest.approx(14, abs=0.5)
     device = ledger.read()[0].set_index("run")[["device", "arithmetic"]]
     at = others[0].query("theta != 1e-4 and not residual and learning_rate == 0.1")
     for run, theta in at.groupby("run").theta.first().items():
@@ -293,6 +294,8 @@ def residual(e):
     assert above == [0.1, 0.01]
     assert all(low[rate, 80] < TABLE1[rate, "non-residual", 80] for rate in (0.1, 0.01, 0.001))
     assert low[0.01, 80] > plain[0.01][80] and low[0.01, 10] > plain[0.01][10] + 5
+    of_ends = low.xs(80, level="epoch")
+    assert of_ends.idxmax() == 0.01 and of_ends.max() > plain.xs(80, level="epoch").max()
     low = low[0.001]
     assert low[10] - slow[10] == pytest.approx(10, abs=0.5)
     assert TABLE1[0.001, "non-residual", 10] - low[10] == pytest.approx(4, abs=0.5)
@@ -302,7 +305,7 @@ def residual(e):
     usual = near["patch", 1e-4, False, 80]
     third, tenth = (near["patch", theta, False, 80, 0] for theta in (3e-5, 1e-5))
     level = [near["patch", theta, True, 80, 0] for theta in (3e-5, 1e-5)]
-    assert len(usual) == 3 and usual.max() < third < tenth - 1
+    assert len(usual) == 3 and usual.max() < third < tenth - 1 < of_ends.max() - 1
     triple = near["patch", 3e-4, False, 80, 0]
     assert (
         usual.min() - 2 < triple < usual.min() - 1 and near["patch", 3e-4, True, 80, 0] > level[0]
@@ -323,7 +326,8 @@ def residual(e):
     assert [*known.residual] == [True, False, True]
     apart = (again - known.psnr).abs()
     assert apart[known.residual].max() < 0.1 and apart[~known.residual].min() > 1
-    assert sorted(apart[known.residual].round(2)) == [0.03, 0.08]  # in the verdict
+    assert apart[known.residual].max() > e.noise.bar(1, 1) - 0.03  # in the verdict
+    assert [*known.learning_rate] == [0.1, 0.1, 0.001]
     ten = ledger.table("twins").query("dataset == 'BSD10'").set_index("run").psnr
     own = run_id(configs.reference("paper")[0])
     ends = final(e.histories).query("dataset == 'BSD10'").set_index("run").psnr
@@ -506,7 +510,7 @@ def clipping(e):
     unknown = [c.label for c in finding.cases if np.isnan(c.bar)]
     assert unknown == [
         "0.1, adjustable, less 0.001, adjustable",
-        "0.1, adjustable, less unclipped SGD at its largest safe rate",
+        "0.1, adjustable, less 0.0001, no clipping, the largest that survives",
     ]
     assert [c.label for c in finding.cases if not c.holds] == [
         "0.1, adjustable, less 0.1, values at a constant bound"
@@ -764,7 +768,7 @@ def optimisers(e):
     search = studies.load("optimiser_trials", "paper", missing="skip")
     trials = final(search.rows).groupby("run").psnr.mean()
     called = records.names(search.configs)
-    trials = trials[[*called]].rename(called)
+    trials = trials[trials.index.isin(called)].rename(called).groupby(level=0).mean()
     assert len(trials) == 23
     gain = trials - trials["Muon"]
     # The network that grows
@@ -773,7 +777,8 @@ def optimisers(e):
     assert [*gain.nlargest(3).index] == [ten, grown, quarter]
     assert gain[ten] > gain[grown] + 0.05 and 0 < gain["Muon, in two halves"] < gain[grown] / 2
     two = final(search.histories).query("dataset == 'Set5' and scale == 2").set_index("run").psnr
-    two = two[[*called]].rename(called) - two[run_id(search.configs[0])]
+    two = two[two.index.isin(called)].rename(called).groupby(level=0).mean()
+    two -= two["Muon"]
     assert two[[ten, grown, "Muon, weights averaged, rate not lowered"]].min() > 0.5
     deep = final(studies.load("ablation_depth", "paper", missing="skip").rows)
     reached = deep.groupby(["depth", "scale"]).psnr.mean()

@@ -61,9 +61,10 @@ def test_training_curves_draw_loss_and_percent_of_each_network():
 def test_residual_curves_keep_the_two_kinds_apart():
     rows = [(0.1, n, e, p + e) for n, p in (("residual", 30), ("non-residual", 20)) for e in (1, 2)]
     scores = pd.DataFrame(rows, columns=["learning_rate", "network", "epoch", "psnr"])
-    [axis] = figures.residual_curves(scores).axes
-    assert lines(axis)["residual"] == pytest.approx([31, 32])
-    assert lines(axis)["non-residual"] == pytest.approx([21, 22])
+    for axis in figures.residual_curves(scores).axes:
+        assert lines(axis)["residual"] == pytest.approx([31, 32])
+        assert lines(axis)["plain"] == pytest.approx([21, 22])
+    assert axis.get_ylim() == pytest.approx((29, 32.2))  # the upper three decibels, on the right
 
 
 def test_scale_curves_draw_gains():
@@ -146,7 +147,18 @@ def test_difference_dots_go_from_the_largest_down():
     [axis] = figures.difference_dots(pd.Series({"b": 0.2, "a": -0.1, "c": nan}), "dB").axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]  # b at the top
     assert [*axis.lines[1].get_xdata()] == [-0.1, 0.2]
-    assert axis.get_xlabel() == "dB"
+    assert axis.get_xlabel() == "dB" and not axis.patches and not len(axis.lines[2].get_xdata())
+
+
+def test_difference_dots_show_each_seed_and_what_chance_reaches():
+    known = pd.Series([0.1, -0.3, 0.3], ["a", "b", "a"])
+    [axis] = figures.difference_dots(known, "dB", 0.25).axes
+    _, means, seeds = axis.lines
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["b", "a"]
+    assert [*means.get_xdata()] == [-0.3, 0.2]
+    assert [*zip(*seeds.get_data(), strict=True)] == [(0.1, 1), (0.3, 1)]
+    [band] = axis.patches
+    assert (band.get_x(), band.get_width()) == (-0.25, 0.5)
 
 
 def test_clock_lays_the_papers_points_on_our_curves():
@@ -413,5 +425,5 @@ def test_bicubic_is_drawn_before_anything_is_run():
 def test_residual_curves_without_a_run_show_the_paper_alone():
     figure = figures.residual_curves(NOTHING, paper.table("table1"))
     assert [{*lines(axis)} for axis in figure.axes] == [
-        {"the paper, residual", "the paper, non-residual"}
-    ] * 3
+        {"the paper, residual", "the paper, plain"}
+    ] * 6

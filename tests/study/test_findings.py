@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from math import inf, isnan, nan
 
@@ -183,6 +184,14 @@ def test_row_table_and_number_say_the_same():
     assert found.number("case 2") == "1 where the other diverged"
     assert finding(0.5).row()["ours"] == "case 0: +0.50 dB"  # else nobody knows what is compared
     assert replace(found, network="their weights").row()["basis"] == "their weights"
+
+
+def test_a_page_shows_signs_and_says_in_words_which_side_diverged():
+    page = finding(1.234, -0.004, inf, -inf).shown().to_html()
+    cells = re.findall(r'<td.* class="data row\d col(\d)" >(.*)</td>', page)
+    ours, chance = ([text for place, text in cells if place == column] for column in "12")
+    assert ours == ["+1.23", "-0.004", "other diverged", "diverged"]
+    assert chance == ["0.20", "0.20", "–", "–"]
 
 
 def test_a_table_tells_no_from_not_run():

@@ -44,9 +44,10 @@ def test_nothing_recorded_is_not_run(elsewhere, tmp_path, monkeypatch):
 def test_numbers_are_counted(elsewhere, small, tiny):
     before = publish.numbers()
     ledger.record(vdsr.train(tiny), "paper")
+    ledger.record(vdsr.train(replace(tiny, seed=1)), "paper")
     ledger.record(vdsr.train(replace(tiny, seed=7)), "smoke")  # which nothing asks for
     after = publish.numbers()
-    assert (after["runs"], after["paper_runs"]) == ("2", "1")
+    assert (after["runs"], after["paper_runs"], after["paper_seeds"]) == ("3", "1", "1")
     assert after["paper_asked"] == before["paper_asked"]
     assert after["weights"] == "665,921"
     assert after["weights_without_biases"] == "664,704"

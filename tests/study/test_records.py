@@ -12,8 +12,12 @@ from vdsr.study import configs, records
 
 @pytest.mark.parametrize("study", [configs.optimiser_trials, configs.optimisers])
 def test_each_training_has_a_name_of_its_own(study):
-    names = [*records.names(study("paper")).values()]
-    assert len({*names}) == len(names)
+    """And its other seeds have the same."""
+    called = records.names(study("paper"))
+    names = [called[run_id(config)] for config in study("paper") if run_id(config) in called]
+    assert len({*names}) == len(names) == len(called) / 3
+    for seed in (1, 2):
+        assert called[run_id(replace(study("paper")[0], seed=seed))] == "Muon"
     assert [name for name in names if "," not in name] == ["Muon", "Adam", "SGD with clipping"]
 
 
@@ -34,7 +38,7 @@ def test_a_name_says_what_is_changed():
     }
     start = configs.optimisers("paper")[0]
     names = records.names([start, *(replace(start, **change) for change in changes.values())])
-    assert [*names.values()] == ["Muon", *(f"Muon, {name}" for name in changes)]
+    assert [*dict.fromkeys(names.values())] == ["Muon", *(f"Muon, {name}" for name in changes)]
 
 
 def test_a_name_says_what_training_went_on_from():

@@ -182,9 +182,10 @@ class Evidence:
 
 def further_seeds(configs):
     """Return some runs with other seeds, as far as these are shown, by identity."""
+    listed = {run_id(config) for config in configs}
     seeds = [replace(config, seed=seed) for config in configs for seed in range(SEEDS)]
     others = {run_id(config): config for config in seeds}
-    return {i: c for i, c in others.items() if i not in {*map(run_id, configs)}}
+    return {identity: config for identity, config in others.items() if identity not in listed}
 
 
 def with_seeds(configs, histories):

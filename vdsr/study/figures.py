@@ -484,28 +484,36 @@ def work_curves(scores, levels):
     return _legend(figure)
 
 
-def difference_dots(differences, label):
-    """Draw one dot for each of some differences in PSNR, the largest at the top.
+def difference_dots(differences, label, bar=float("nan")):
+    """Draw some differences in PSNR as dots, the largest at the top.
 
     Parameters
     ----------
     differences : pandas.Series
-        In dB, by name.
+        In dB, by name. Several of a name are seeds: each is a small dot, and their mean a large
+        one.
     label : str
         What they are, on the axis.
+    bar : float
+        What chance reaches, shaded to both sides of zero; not a number where it is not known.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    known = differences.dropna().sort_values()
-    if known.empty:
+    known = differences.dropna()
+    means = known.groupby(level=0).mean().sort_values()
+    if means.empty:
         return _nothing()
-    figure, [axis] = _panels(1, 0.26 * len(known))
+    figure, [axis] = _panels(1, 0.26 * len(means))
     axis.axvline(0, color=TEXT, linestyle=":", lw=1)
-    axis.plot(known, range(len(known)), "o", color=COLOURS[0], ms=6)
-    axis.set_yticks(range(len(known)), known.index)
-    axis.set(xlabel=label, ylim=(-0.7, len(known) - 0.3))
+    if not isnan(bar):
+        axis.axvspan(-bar, bar, color=TEXT, alpha=0.15, lw=0)
+    axis.plot(means, range(len(means)), "o", color=COLOURS[0], ms=6)
+    seeds = known[known.groupby(level=0).transform("size") > 1]
+    axis.plot(seeds, means.index.get_indexer(seeds.index), "o", color=COLOURS[1], ms=3)
+    axis.set_yticks(range(len(means)), means.index)
+    axis.set(xlabel=label, ylim=(-0.7, len(means) - 0.3))
     return figure
 
 
@@ -666,7 +674,9 @@ def layer_curves(magnitudes):
 
 
 def residual_curves(scores, paper=None):
-    """Draw PSNR against epochs with and without residual learning, a panel a learning rate.
+    """Draw PSNR against epochs with and without residual learning, a row a learning rate.
+
+    On the left is all of it, on the right the upper three decibels, in which trainings end.
 
     Parameters
     ----------
@@ -684,17 +694,25 @@ def residual_curves(scores, paper=None):
     if shown.empty:
         return _nothing()
     rates = sorted(shown.learning_rate.unique(), reverse=True)
-    figure, axes = _panels(len(rates), 2.1, sharex=True)
-    for axis, rate in zip(axes, rates, strict=True):
-        for network, style in _styles(("residual", "non-residual")).items():
+    top = max(table.psnr.max() for table in (scores, paper) if table is not None and len(table))
+    figure, axes = plt.subplots(
+        len(rates), 2, figsize=(WIDTH, 0.9 + 2.1 * len(rates)), squeeze=False, sharex=True,
+        layout="constrained",
+    )  # fmt: skip
+    for (whole, upper), rate in zip(axes, rates, strict=True):
+        for network, word in (("residual", "residual"), ("non-residual", "plain")):
+            style = _styles(("residual", "plain"))[word]
             ours = scores[(scores.learning_rate == rate) & (scores.network == network)]
-            _curve(axis, ours, "epoch", "psnr", **style)
-            if paper is not None:
-                line = paper[(paper.learning_rate == rate) & (paper.network == network)]
-                dash = PAPER | {"linestyle": "--" if network == "residual" else ":"}
-                axis.plot(line.epoch, line.psnr, label=f"the paper, {network}", **dash)
-        axis.set(title=f"learning rate {rate:g}", ylabel="PSNR (dB)")
-    axes[-1].set_xlabel("epoch, of 80")
+            for axis in (whole, upper):
+                _curve(axis, ours, "epoch", "psnr", **style)
+                if paper is not None:
+                    line = paper[(paper.learning_rate == rate) & (paper.network == network)]
+                    dash = PAPER | {"linestyle": "--" if word == "residual" else ":"}
+                    axis.plot(line.epoch, line.psnr, label=f"the paper, {word}", **dash)
+        whole.set(title=f"learning rate {rate:g}", ylabel="PSNR (dB)")
+        upper.set(title=f"at {rate:g}, upper 3 dB", ylim=(top - 3, top + 0.2))
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch, of 80")
     return _legend(figure)
 
 

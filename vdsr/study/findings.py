@@ -196,6 +196,8 @@ class Finding:
         What the paper offers where it has no numbers for the cases.
     network : str
         What was measured, where that is no run of a preset.
+    caution : str
+        Words without which the differences would mislead.
     """
 
     name: str
@@ -206,6 +208,7 @@ class Finding:
     preset: str
     theirs: str = ""
     network: str = ""
+    caution: str = ""
 
     @property
     def verdict(self):
@@ -232,6 +235,7 @@ class Finding:
             count = f"; holds in {good} of {len(known)}" if len(known) > 1 else ""
             label = f"{known[0].label}: " if len(known) == 1 else ""
             ours = f"{label}{span([case.ours for case in known])}{count}"
+            ours += f"; {self.caution}" if self.caution else ""
             runs = f"`{self.preset}`, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
             basis = self.network or runs
         reported = [case.paper for case in self.cases if not isnan(case.paper)]
@@ -246,6 +250,14 @@ class Finding:
         columns = ["case", "paper", "ours", "chance reaches", "seeds", "as claimed"]
         rows = [(c.label, c.paper, c.ours, c.bar, c.seeds, c.answer) for c in self.cases]
         return pd.DataFrame(rows, columns=columns).set_index("case")
+
+    def shown(self):
+        """Return `table` as a page shows it: with signs, and in words where a side diverged."""
+        table = self.table()
+        bar = "chance reaches"
+        table[bar] = table[bar].mask(table.ours.abs() == inf)  # it has no part in the answer then
+        style = table.style.format(precision=2, na_rep="–")
+        return style.format(_in_words, ["paper", "ours"], na_rep="–")
 
     def number(self, label=""):
         """Return differences as text for a sentence: from the smallest to the largest.
@@ -262,6 +274,10 @@ class Finding:
 def signed(value):
     """Return a difference as text, to two decimals, or to three where two would be zero."""
     return f"{value:+.2f}" if round(value, 2) else f"{value:+.3f}"
+
+
+def _in_words(value):
+    return signed(value) if isfinite(value) else ("other diverged" if value > 0 else "diverged")
 
 
 def span(values):

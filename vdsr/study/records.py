@@ -1,11 +1,13 @@
 """What trainings by other optimisers are called, and how much work they took to reach a PSNR."""
 
 import subprocess
+from dataclasses import replace
 
 import pandas as pd
 
 from .. import ledger, machine
 from ..config import run_id
+from .evidence import SEEDS
 
 # PSNR in dB on Set5 at ×2: SRCNN as the paper prints it, two steps on the way, and VDSR.
 TARGETS = 36.66, 37.00, 37.27, 37.53
@@ -40,7 +42,7 @@ def names(configs):
     Returns
     -------
     dict of str to str
-        By run; without first halves, which others go on from.
+        By run, and alike for its further seeds; without first halves, which others go on from.
     """
     start, found = configs[0], {}
     before = {run_id(config): config for config in configs}
@@ -59,8 +61,13 @@ def names(configs):
                 grown = first.depth < config.depth
                 parts += [f"grown from {first.depth} layers" if grown else "in two halves"]
                 halves.add(config.start)
-        found[run_id(config)] = ", ".join([_OPTIMISERS[config.optimizer], *parts])
-    return {run: name for run, name in found.items() if run not in halves}
+        found[config] = ", ".join([_OPTIMISERS[config.optimizer], *parts])
+    return {
+        run_id(replace(config, seed=seed)): name
+        for config, name in found.items()
+        if run_id(config) not in halves
+        for seed in range(SEEDS)
+    }
 
 
 def records(rows, speed):
