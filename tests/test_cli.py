@@ -140,7 +140,7 @@ def test_release_of_nothing_fails(elsewhere, capsys):
 
 def test_ledger_is_whole(capsys):
     assert cli.main(["ledger", "--check"]) == 0
-    assert capsys.readouterr().out == "The ledger is whole.\n"
+    assert capsys.readouterr().out == f"The ledger in {machine.ROOT / 'results'} is whole.\n"
 
 
 def test_ledger_that_is_damaged_is_named(elsewhere, capsys):

@@ -76,8 +76,17 @@ def test_what_cannot_be_written_is_named(tmp_path, capsys):
         export_onnx(tmp_path / "network.onnx", model=VDSR(2, 2).to("meta"))
     (tmp_path / "folder.onnx").mkdir()
     assert main(["export", str(tmp_path / "folder.onnx")]) == 1
-    said = f"vdsr export: {tmp_path / 'folder.onnx'} is a folder; name the file to write"
+    said = f"vdsr export: '{tmp_path / 'folder.onnx'}' is a folder; name the file to write"
     assert capsys.readouterr().err.startswith(said)
+    for name, message in [
+        ("", "'' is a folder"), ("new/", "'new/' is a folder"),
+        ("no/net.onnx", "there is no folder"),
+        ("/proc/net.onnx", "/proc/net.onnx cannot be written: "),
+    ]:  # fmt: skip
+        with pytest.raises(OSError, match=message):
+            export_onnx(name)
+    with pytest.raises(TypeError, match="target must be the path of a file, got None"):
+        export_onnx(None)
     assert {p.name for p in tmp_path.iterdir()} == {"folder.onnx"}
 
 

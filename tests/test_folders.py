@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdsr import evaluate, folders, load_images
+from vdsr import evaluate, folders, load_images, pictures
 from vdsr.data import data_hash
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
@@ -47,6 +47,27 @@ def test_upright(tmp_path):
     exif[274] = 6  # the EXIF orientation: turned by a quarter
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(folders.read(tmp_path / "a.png"), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_that_lies_on_a_side(tmp_path, mode, orientation):
+    """However it is read: Pillow maps some into memory, and confuses their sides."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / "a.tif"
+    picture = Image.fromarray(RGB if mode == "RGB" else GREY)
+    picture.convert(mode).save(path, exif=exif)
+    expected = pictures.read(path)
+    upright = Image.fromarray(RGB if mode == "RGB" else GREY).convert(mode)
+    shown = pictures.turned(pictures.to_array(upright, "upright"), orientation)
+    assert np.array_equal(expected, shown)
+    with Image.open(path) as opened, Image.open(path) as another:
+        for pixels in (
+            folders.read(path), folders.from_pillow(opened)[0], pictures.from_pillow(another)
+        ):  # fmt: skip
+            assert np.array_equal(pixels, expected)
+        assert opened.filename == str(path)
 
 
 def test_a_telephones_picture(tmp_path):

@@ -286,3 +286,16 @@ def test_what_is_no_state_dict_of_a_vdsr(tensors):
     with pytest.raises(ValueError, match=accepted) as error:
         from_state_dict(tensors)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ("net.pth", r"got 'net.pth'; torch.load\(path, weights_only=True\) reads one"),
+        ({"state_dict": public(4, 3, True), "epoch": 3}, "it may be what these hold as 'state_d"),
+        ({}, "there is no first layer"),
+    ],
+)
+def test_likely_slips_with_a_state_dict_are_named(tensors, said):
+    with pytest.raises(ValueError, match=said):
+        from_state_dict(tensors)

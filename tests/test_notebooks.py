@@ -71,7 +71,7 @@ def test_photo_is_enlarged_once_and_written(tmp_path, monkeypatch):
     ("parameters", "message"),
     [
         ({"target": "out.png"}, "target is for a photo of yours"),
-        ({"scale": "9"}, "scale must be from 1 to 8, got 9.0"),
+        ({"scale": "9"}, "scale must be a number from 1 to 8, got 9.0"),
         ({"photo": "none.png"}, "none.png"),
     ],
 )

@@ -595,7 +595,7 @@ def test_targets_that_cannot_be_written_are_refused_before_the_work(source, tmp_
     real = os.access
     monkeypatch.setattr(os, "access", lambda p, m: Path(p).name != "kept.png" and real(p, m))
     for name, message in [
-        ("folder.png", "is no file"),
+        ("folder.png", "is a folder; name the file to write"),
         ("fifo.png", "is no file"),
         ("kept.png", "is write-protected"),
         ("no/out.png", "there is no folder .* to write out.png to"),
@@ -672,7 +672,7 @@ def test_command_line(tmp_path, capsys):
         ([source, "-o", str(tmp_path / "out.xyz")], "out.xyz"),
         ([source, "-o", str(tmp_path / "no" / "out.png")], "there is no folder"),
         ([alpha, "-o", str(tmp_path / "out.jpg")], "cannot hold RGB with transparency"),
-        ([source, "-o", target, "--scale", "9"], "scale must be from 1 to 8"),
+        ([source, "-o", target, "--scale", "9"], "scale must be a number from 1 to 8"),
     ]:
         assert main(["upscale", *arguments]) == 1
         [printed] = capsys.readouterr().err.strip().splitlines()

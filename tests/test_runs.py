@@ -392,10 +392,14 @@ def test_skipping_shows_what_is_recorded_and_nothing_else(elsewhere, tiny):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"missing": "no"}, "'train' or 'skip'"), ({"refresh": "maybe"}, "true or false")],
+    [
+        ({"missing": "no"}, "'train' or 'skip'"),
+        ({"refresh": "maybe"}, "True or False"),
+        ({"refresh": True, "missing": "skip"}, "nothing is trained"),
+    ],
 )
 def test_bad_options_fail_before_training(elsewhere, tiny, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         vdsr.train_all([tiny], **options)
     assert not elsewhere
 

@@ -395,6 +395,25 @@ def test_progress_is_told_of_each_step_with_loss_rate_and_scores(tiny, tmp_path)
         assert last[f"{row['dataset']} ×{row['scale']}"] == f"{row['psnr']:.2f} dB"
 
 
+def test_progress_shows_no_scores_that_were_not_asked_for(tiny, tmp_path, monkeypatch):
+    told = []
+
+    class Bar:
+        def set_postfix(self, **shown):
+            told.append(shown)
+
+        def update(self, n):
+            pass
+
+    monkeypatch.setattr(Trainer, "save_seconds", 0)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(tiny, tmp_path / "run", device="cpu").fit(progress=Kill(8))
+    rest = Trainer(replace(tiny, eval_sets=()), tmp_path / "run", device="cpu")
+    assert rest.history
+    rest.fit(progress=Bar())
+    assert len(told) == 4 and all({*each} == {"loss", "lr", "refresh"} for each in told)
+
+
 def test_what_a_run_that_ends_here_lacks(tiny, tmp_path):
     config = replace(tiny, eval_steps=(4, 8), eval_scales=(2, 3))
     trainer = Trainer(config, tmp_path / "run", device="cpu")

@@ -2,6 +2,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from copy import deepcopy
+from fractions import Fraction
 from importlib import import_module
 from math import ceil
 
@@ -165,7 +166,11 @@ def test_what_is_wholly_hidden_is_enlarged(model):
         (torch.zeros(4, 4, dtype=torch.int64), 2, "a tensor must be dense, of uint8"),
         (torch.zeros(4, 4).to_sparse(), 2, "a tensor must be dense, of uint8"),
         (torch.zeros(4, 4, device="meta"), 2, "a tensor must have values to be read"),
-        (np.zeros((4, 4), np.uint8), 10**400, r"scale must be from 1 to 8, got 10+\.\.\.0+$"),
+        (
+            np.zeros((4, 4), np.uint8),
+            10**400,
+            r"scale must be a number from 1 to 8, got 10+\.\.\.0+$",
+        ),
         (torch.zeros(40, 50, 3), 2, r"use image\.movedim\(-1, -3\) if channels come last"),
         (torch.zeros(2, 5, 4, 4), 2, r"got \(2, 5, 4, 4\)"),
         (torch.full((3, 4, 4), 255.0), 2, "divide them by 255 first"),
@@ -174,12 +179,12 @@ def test_what_is_wholly_hidden_is_enlarged(model):
         (Image.new("LAB", (4, 4)), 2, "mode LAB, which cannot be enlarged"),
         (Image.new("F", (4, 4)), 2, "mode F, which cannot be enlarged"),
         (Image.new("I", (4, 4)), 2, "mode I, which cannot be enlarged"),
-        (np.zeros((4, 4), np.uint8), 0.5, "scale must be from 1 to 8, got 0.5"),
-        (np.zeros((4, 4), np.uint8), 9, "scale must be from 1 to 8, got 9"),
+        (np.zeros((4, 4), np.uint8), 0.5, "scale must be a number from 1 to 8, got 0.5"),
+        (np.zeros((4, 4), np.uint8), 9, "scale must be a number from 1 to 8, got 9"),
         (np.zeros((4, 4), np.uint8), float("nan"), "scale must be"),
-        (np.zeros((4, 4), np.uint8), "2.5", "scale must be a number from 1 to 8, .* got '2.5'"),
-        (np.zeros((4, 4), np.uint8), True, "scale must be a number from 1 to 8, .* got True"),
-        (np.zeros((4, 4), np.uint8), None, "scale must be a number from 1 to 8, .* got None"),
+        (np.zeros((4, 4), np.uint8), "2.5", "scale must be a number from 1 to 8, got '2.5'"),
+        (np.zeros((4, 4), np.uint8), True, "scale must be a number from 1 to 8, got True"),
+        (np.zeros((4, 4), np.uint8), None, "scale must be a number from 1 to 8, got None"),
         (np.zeros((4, 4), np.uint8), (2, 2), "scale must be a number from 1 to 8"),
     ],
 )
@@ -188,11 +193,19 @@ def test_bad_input_is_named(silent, image, scale, message):
         upscale(image, scale, model=silent)
 
 
-@pytest.mark.parametrize(("tile", "kind"), [(0, ValueError), (2.5, TypeError), ("9", TypeError),
+@pytest.mark.parametrize(("tile", "kind"), [(0, ValueError), (2.5, ValueError), ("9", TypeError),
                                            (True, TypeError)])  # fmt: skip
 def test_bad_tiles_are_named(silent, tile, kind):
     with pytest.raises(kind, match=f"tile must be .* got {tile!r}"):
         upscale(np.zeros((4, 4), np.uint8), 2, model=silent, tile=tile)
+
+
+def test_a_fraction_is_exact(silent):
+    """100 times 1.1 are 110.00000000000001 as floats, and 111 pixels, as MATLAB has it."""
+    image = np.zeros((100, 100), np.uint8)
+    assert upscale(image, Fraction(11, 10), model=silent).shape == (110, 110)
+    assert upscale(image, Fraction(11, 10)).shape == (110, 110)
+    assert upscale(image, 1.1, model=silent).shape == (111, 111)
 
 
 @pytest.mark.parametrize("scale", [np.float32(2), np.int64(2), np.array(2), torch.tensor(2), 2])

@@ -97,6 +97,29 @@ def test_a_network_uses_it_in_a_block_alone(monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("change", [{"padding_mode": "replicate"}, {"groups": 2}])
+def test_other_convolutions_are_left_alone(change):
+    network = vdsr.VDSR(depth=3)
+    assert len(winograd.layers(network)) == 1
+    network.layers[2] = torch.nn.Conv2d(64, 64, 3, padding=1, **change)
+    assert not winograd.layers(network)
+
+
+def test_what_is_compiled_need_not_be_kept(monkeypatch):
+    """Where numba finds no folder that it can write to, it says so with a RuntimeError."""
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("no locator available")
+        return lambda function: (function, options)
+
+    maps = pytest.importorskip("vdsr.winograd_maps")
+    monkeypatch.setattr(maps, "njit", njit)
+    function, options = maps._compiled(inline="always")(len)
+    assert function is len
+    assert options == {"inline": "always", "nogil": True, "fastmath": {"contract"}}
+
+
 def test_memory_that_is_used_again_shows_no_trace():
     """Images of all sizes, one after the other, in threads that share a network."""
     net = vdsr.VDSR(depth=6)

@@ -7,7 +7,7 @@ import threading
 import warnings
 from functools import partial
 
-from . import __version__, ledger
+from . import __version__, ledger, machine
 from .export import export_onnx
 from .formats import FORMATS
 from .upscale import PRETRAINED, upscale_file
@@ -102,7 +102,7 @@ def _run(options):
         return 0
     if options.command == "ledger":
         faults = ledger.check()
-        print("\n".join(faults) or "The ledger is whole.")
+        print("\n".join(faults) or f"The ledger in {machine.ROOT / 'results'} is whole.")
         return 1 if faults else 0
     if options.command == "bench":
         from .study import bench

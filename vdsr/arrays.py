@@ -2,14 +2,13 @@
 
 import operator
 import os
-from numbers import Real
 
 import numpy as np
 import torch
 from PIL import Image
 
 from . import pictures
-from .checks import first_line, shown
+from .checks import first_line, real, whole
 
 _TENSORS = torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float32, torch.float64
 
@@ -69,28 +68,13 @@ def checked(image):
 
 
 def check_scale(scale):
-    """Return a scale as a float, or raise what `vdsr.upscale` says."""
-    if isinstance(scale, (np.ndarray, torch.Tensor)) and scale.ndim == 0:
-        scale = scale.item()
-    if not isinstance(scale, Real) or isinstance(scale, (bool, np.bool_)):
-        raise TypeError(
-            f"scale must be a number from 1 to 8, 2.5, say, got {shown(scale)} of type "
-            f"{type(scale).__name__}"
-        )
-    if not 1 <= scale <= 8:  # not so with NaN, either
-        raise ValueError(f"scale must be from 1 to 8, got {shown(scale)}")
-    return float(scale)
+    """Return a scale as a number, or raise what `vdsr.upscale` says."""
+    return real("scale", scale, "a number from 1 to 8", lambda number: 1 <= number <= 8)
 
 
 def check_tile(tile):
     """Return a tile's side as an int, or raise what `vdsr.upscale` says."""
-    try:
-        side = operator.index(None if isinstance(tile, bool) else tile)
-    except TypeError:
-        raise TypeError(f"tile must be a whole number of pixels, got {shown(tile)}") from None
-    if side < 1:
-        raise ValueError(f"tile must be at least 1 pixel, got {shown(tile)}")
-    return side
+    return whole("tile", tile, "a whole number of pixels, at least 1", lambda side: side >= 1)
 
 
 def _as_array(image):

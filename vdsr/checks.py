@@ -1,8 +1,10 @@
 """Arguments as what they mean, or an error that names the argument, its value and the remedy."""
 
+import os
 import reprlib
 from math import isfinite
 from numbers import Integral, Rational, Real
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -22,7 +24,7 @@ def first_line(error):
 
 
 def real(name, value, must, allowed):
-    """Return a finite number as Python's int, Fraction or float, NumPy's numbers among them.
+    """Return a finite number as Python's int, Fraction or float, NumPy's and torch's among them.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def real(name, value, must, allowed):
     ValueError
         If it is not finite, or not allowed.
     """
-    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
     if isinstance(number, bool) or not isinstance(number, Real):
         raise TypeError(f"{name} must be {must}, got {shown(value)}")
     if isinstance(number, Integral):
@@ -63,6 +65,19 @@ def whole(name, value, must, allowed):
         As in `real`, which says what is raised.
     """
     return int(real(name, value, must, lambda number: number == int(number) and allowed(number)))
+
+
+def truth(name, value):
+    """Raise a TypeError for what is not True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+
+
+def path(name, value):
+    """Return a `pathlib.Path`, or raise a TypeError for what is no path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be the path of a file, got {shown(value)}")
+    return Path(value)
 
 
 def numbers(name, value, must):

@@ -259,7 +259,9 @@ def _checked(each, value):
         parts = tuple(_element(each.name, kinds[0], one) for one in parts)
         if len({*parts}) < len(parts):
             raise ValueError(f"{each.name} must hold each of its values once, got {shown(value)}")
-        return parts or _empty(each)
+        if not parts and each.name == "scales":  # while nothing need be scored
+            raise ValueError("scales must be factors of at least 1, got ()")
+        return parts
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{each.name} must be a number, got {shown(value)}")
     low, high = rules["low"], rules["high"]
@@ -305,10 +307,3 @@ def _start(value):
             f"got {shown(value)}"
         )
     return load_checkpoint(PRETRAINED)[1]["run"] if value == "pretrained" else value
-
-
-def _empty(each):
-    """Return the empty tuple where nothing may be scored; training takes at least one scale."""
-    if each.name == "scales":
-        raise ValueError("scales must be factors of at least 1, got ()")
-    return ()

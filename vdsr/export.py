@@ -1,12 +1,11 @@
 """The network as an ONNX file, for programs that run without PyTorch."""
 
-import os
 from itertools import zip_longest
 
 import torch
 from torch import nn
 
-from .files import replacing
+from .files import replacing, writable
 from .model import VDSR
 from .networks import check
 from .upscale import load_pretrained
@@ -33,12 +32,13 @@ def export_onnx(path, *, model=None):
     ImportError
         If the package onnx is not installed.
     TypeError
-        If `model` is not a VDSR, or its layers are not those that `VDSR` makes.
+        If `path` is no path, or `model` not a VDSR, or its layers are not those that `VDSR` makes.
     ValueError
         If it has weights that are not finite.
     OSError
         If the file cannot be written.
     """
+    target = writable(path)
     try:
         import onnx
     except ImportError:
@@ -50,8 +50,6 @@ def export_onnx(path, *, model=None):
         raise TypeError(f"only a VDSR can be exported, got {type(model).__name__}")
     _check_layers(model)
     check(model)
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder; name the file to write, network.onnx, say")
 
     nodes, weights = [], []
     last = "ilr"
@@ -85,7 +83,7 @@ def export_onnx(path, *, model=None):
         doc_string="VDSR (Kim et al. 2016): interpolated to super-resolved luminance, in [0, 1]",
     )
     onnx.checker.check_model(file, full_check=True)
-    with replacing(path) as part:
+    with replacing(target) as part:
         part.write_bytes(file.SerializeToString())
 
 

@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from . import checks
+
 # Seconds after its last change that an unfinished file is nobody's any more.
 ABANDONED = 24 * 3600
 PRETRAINED = Path(__file__).with_name("pretrained.safetensors")
@@ -59,6 +61,34 @@ def replacing(path):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def writable(target):
+    """Return the file that is to be written or replaced, before the work.
+
+    Raises
+    ------
+    TypeError
+        If `target` is no path.
+    OSError
+        If the file cannot be written, or names a folder.
+    """
+    path = Path(os.path.realpath(checks.path("target", target)))
+    if path.is_dir() or str(target).endswith((os.sep, "/")):
+        raise IsADirectoryError(f"{str(target)!r} is a folder; name the file to write")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{target} is no file, and is not replaced by one")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{target} is write-protected")
+    try:
+        handle, part = mkstemp(dir=path.parent, prefix=".vdsr-", suffix=".part")
+    except OSError as error:
+        raise type(error)(f"{target} cannot be written: {error.strerror}") from error
+    os.close(handle)
+    os.unlink(part)
+    return path
 
 
 def _clear(folder):

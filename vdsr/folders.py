@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageOps
 
-from .pictures import scale_clear_level
+from .pictures import load_pixels, scale_clear_level
 
 # By suffix and by content. Pillow starts no other program for any of these formats.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -67,6 +67,7 @@ def from_pillow(image):
     if wrong:
         return None, wrong
     scale_clear_level(image)
+    load_pixels(image)
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
         return None, "transparency"

@@ -121,7 +121,7 @@ def by_suffix(target):
             return kind
     known = ", ".join(suffix for kind in FORMATS for suffix in kind.suffixes)
     said = f"the suffix {suffix}" if suffix else "no suffix"
-    raise ValueError(f"{Path(target).name} has {said}, which says no format to write; use {known}")
+    raise ValueError(f"{str(target)!r} has {said}, which says no format to write; use {known}")
 
 
 def holders(channels, bits, height, width):

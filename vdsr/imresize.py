@@ -72,7 +72,12 @@ def imresize(image, scale=None, *, shape=None):
     rows, columns = (axis_weights(n, *size) for n, size in zip((height, width), sizes, strict=True))
     if image.ndim == 2:
         return (columns @ (rows @ image).T).T.copy()
-    return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(image, 2, 0)], axis=2)
+    return apply_weights(image, rows, columns)
+
+
+def apply_weights(planes, rows, columns):
+    """Return planes (H, W, C) as the matrices of `axis_weights` for both axes resize them."""
+    return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(planes, 2, 0)], axis=2)
 
 
 def _check_size(name, value, before, after):

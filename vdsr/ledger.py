@@ -5,6 +5,7 @@ The other tables there are read by the same rules.
 
 import csv
 import json
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import lru_cache, partial
 from io import StringIO
@@ -210,14 +211,14 @@ def _locked(required=False):
     """
     folder = machine.ROOT / "results"
     if not (required or folder.is_dir()):
-        return StringIO()  # a context that does nothing
+        return nullcontext()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
     except OSError:
         if required:
             raise
-        return StringIO()
+        return nullcontext()
     try:
         if _path("journal").exists():
             _finish()
@@ -335,7 +336,7 @@ def _typed(name, values, kind):
         typed = pd.to_numeric(values.where(~empty), errors="coerce")
         wrong = typed.isna() & ~empty
         if kind == _WHOLE:
-            wrong |= typed % 1 != 0 if not empty.any() else (typed % 1 != 0) & ~empty
+            wrong |= (typed % 1 != 0) & ~empty
             typed = typed if empty.any() or wrong.any() else typed.astype("int64")
         else:
             typed = typed.astype("float64")

@@ -1,6 +1,6 @@
 """The network: a stack of 3×3 convolutions that predicts what bicubic upscaling lost."""
 
-import os
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .checks import shown, whole
+from . import checks
+from .checks import shown, truth, whole
 from .matfile import read_mat
 
 
@@ -44,9 +45,8 @@ class VDSR(nn.Module):
         depth = whole("depth", depth, "a whole number, at least 2", lambda n: n >= 2)
         width = whole("width", width, "a whole number, at least 1", lambda n: n >= 1)
         dilation = whole("dilation", dilation, "a whole number, at least 1", lambda n: n >= 1)
-        for name, value in (("residual", residual), ("bias", bias)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name} must be True or False, got {shown(value)}")
+        truth("residual", residual)
+        truth("bias", bias)
         channels = [1, *[width] * (depth - 1), 1]
         spacing = [1, *[dilation] * (depth - 2), 1]
         layers = []
@@ -254,6 +254,12 @@ def from_state_dict(tensors):
         If the tensors are anything else.
     """
     try:
+        if not isinstance(tensors, Mapping):
+            raise TypeError(
+                f"got {shown(tensors)}; torch.load(path, weights_only=True) reads one from a file"
+            )
+        if inner := [name for name, value in tensors.items() if isinstance(value, Mapping)]:
+            raise ValueError(f"it may be what these hold as {inner[0]!r}")
         named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
         if "input.weight" in named:
             depth = sum(name.endswith(".weight") for name in named)
@@ -265,6 +271,8 @@ def from_state_dict(tensors):
                 for name, (layer, _, kind) in split.items()
             }
         depth = sum(name.endswith(".weight") for name in named)
+        if "layers.0.weight" not in named:
+            raise ValueError("there is no first layer")
         model = VDSR(depth, len(named["layers.0.weight"]), bias="layers.0.bias" in named)
         model.load_state_dict(named)
         for name, tensor in named.items():
@@ -302,8 +310,7 @@ def load_matconvnet(path):
     OSError
         If it cannot be opened.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be that of a .mat file, got {shown(path)}")
+    checks.path("path", path)
     try:
         model = read_mat(path).get("model")
         if not isinstance(model, dict) or not {"weight", "bias"} <= set(model):

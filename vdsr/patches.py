@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .checks import numbers, real, shown, whole
+from .checks import numbers, real, shown, truth, whole
 from .data import load_images, luma
 from .imresize import imresize
 
@@ -137,9 +137,8 @@ class Patches:
         size = whole("size", size, "a whole number of pixels, at least 1", lambda n: n >= 1)
         must = f"a whole number of pixels, from 0 to below the size of a patch, {size}"
         overlap = whole("overlap", overlap, must, lambda n: 0 <= n < size)
-        for name, value in {"augment": augment, "shrink": shrink}.items():
-            if not isinstance(value, bool):
-                raise TypeError(f"{name} must be True or False, got {shown(value)}")
+        truth("augment", augment)
+        truth("shrink", shrink)
         keep = real("keep", keep, "a share above 0 and at most 1", lambda n: 0 < n <= 1)
         try:
             device = torch.empty(0, device=device).device

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from . import deep
+from . import checks, deep
 from . import metadata as metadata_
-from .checks import first_line
 from .formats import FORMATS, READ, Unsupported
 
 # What decoders remark on damaged files would go to the terminal beside our own sentence.
@@ -78,7 +77,7 @@ def read(path):
 
 def load(path):
     """Return a `Picture` with all that its file holds; raises and warns as `read`."""
-    path = Path(path)
+    path = checks.path("source", path)
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file; give one picture, and each of a folder by itself")
     frames = 1
@@ -111,7 +110,7 @@ def load(path):
     elif remarks := [
         t for t in told if Path(t.filename).stem in ("TiffImagePlugin", "PngImagePlugin")
     ]:
-        warn(f"{path.name} has damaged metadata: {first_line(remarks[0].message)}")
+        warn(f"{path.name} has damaged metadata: {checks.first_line(remarks[0].message)}")
     return Picture(path, pixels, metadata)
 
 
@@ -122,7 +121,7 @@ def from_pillow(picture):
         warnings.simplefilter("ignore")
         deeper = any("16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
         scale_clear_level(picture)
-        picture.load()
+        load_pixels(picture)
         orientation = 1
         with suppress(Exception):  # damaged EXIF data
             orientation = picture.getexif().get(274, 1)
@@ -171,6 +170,23 @@ def turned(pixels, orientation):
     return np.ascontiguousarray(pixels)
 
 
+def load_pixels(picture):
+    """Load a Pillow image that may have been opened by its path.
+
+    Of a grey TIFF without compression Pillow maps the file into memory then. If it lies on a
+    side, Pillow 13 takes its height for its width there, and scrambles its pixels.
+    """
+    name = getattr(picture, "filename", None)
+    if not name:
+        picture.load()
+        return
+    picture.filename = ""  # without which nothing is mapped
+    try:
+        picture.load()
+    finally:
+        picture.filename = name
+
+
 def scale_clear_level(picture):
     """Bring the clear level of a grey PNG of 2 or 4 bits, not yet loaded, to 0 to 255.
 
@@ -199,7 +215,7 @@ def _damage(name):
     except MemoryError:
         raise OSError(f"{name} is too large for the memory of this machine") from None
     except Exception as error:
-        raise OSError(f"{name} is damaged: {first_line(error)}") from error
+        raise OSError(f"{name} is damaged: {checks.first_line(error)}") from error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from . import ledger, machine
-from .checks import shown
+from .checks import shown, truth
 from .config import TrainConfig, run_id
 from .files import DamagedFile, replacing, save_checkpoint
 from .patches import as_ratio
@@ -125,8 +125,7 @@ def attempt(config, *, refresh=False, deadline=None):
 
     From the divergence on, the scores in its history are not a number.
     """
-    if not isinstance(refresh, bool):
-        raise ValueError(f"refresh must be true or false, got {shown(refresh)}")
+    truth("refresh", refresh)
     if not isinstance(deadline, (Real, type(None))):
         raise TypeError(
             f"deadline must be a value of time.monotonic(), such as time.monotonic() + 3600, or "
@@ -344,12 +343,13 @@ def train_all(configs, *, refresh=False, missing="train"):
     Raises
     ------
     ValueError
-        For other values of `refresh` and `missing`.
+        For another `missing`, or one that leaves nothing for `refresh` to do.
     """
-    if missing not in ("train", "skip"):
+    if not isinstance(missing, str) or missing not in ("train", "skip"):
         raise ValueError(f"missing must be 'train' or 'skip', got {shown(missing)}")
-    if not isinstance(refresh, bool):
-        raise ValueError(f"refresh must be true or false, got {shown(refresh)}")
+    truth("refresh", refresh)
+    if refresh and missing == "skip":
+        raise ValueError("with missing='skip' nothing is trained: leave out refresh=True")
     if isinstance(configs, TrainConfig):
         raise TypeError("configs must be several, in a list; vdsr.train takes a single one")
     names = [field.name for field in fields(TrainConfig) if not field.metadata.get("scoring")]

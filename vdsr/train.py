@@ -229,7 +229,7 @@ class Trainer:
             if progress is not None:
                 scored = {
                     f"{r['dataset']} ×{r['scale']:g}": f"{r['psnr']:.2f} dB"
-                    for r in self.history[-len(pairs) :]
+                    for r in self.history[len(self.history) - len(pairs) :]
                 }
                 progress.set_postfix(
                     loss=f"{losses.mean():.3g}", lr=f"{self.rate:.0e}", **scored, refresh=False

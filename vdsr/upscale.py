@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from . import arrays, networks, pictures
-from .checks import shown
+from .checks import shown, truth
 from .files import PRETRAINED, load_checkpoint
-from .imresize import axis_weights
+from .imresize import apply_weights, axis_weights
 from .model import VDSR
 from .writing import Writer
 
@@ -38,7 +38,7 @@ def load_pretrained():
     tensors, metadata = load_checkpoint(PRETRAINED)
     config = metadata["config"]
     names = "depth", "width", "residual", "dilation", "bias"
-    model = VDSR(**{name: config[name] for name in names if name in config})
+    model = VDSR(**{name: config[name] for name in names})
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -163,9 +163,8 @@ def upscale_file(
 
 
 def _check(model, ensemble, precision):
-    if not isinstance(ensemble, bool):
-        raise TypeError(f"ensemble must be True or False, got {shown(ensemble)}")
-    if precision not in ("auto", "float32"):
+    truth("ensemble", ensemble)
+    if not isinstance(precision, str) or precision not in ("auto", "float32"):
         raise ValueError(f"precision must be 'auto' or 'float32', got {shown(precision)}")
     if model is not None:
         networks.check(model)
@@ -204,7 +203,7 @@ def window(planes, rows, columns):
     ndarray of float64, (h, w, C)
     """
     part = planes[_span(rows), _span(columns)].astype(np.float64)
-    return _product(part, rows[:, _span(rows)], columns[:, _span(columns)])
+    return apply_weights(part, rows[:, _span(rows)], columns[:, _span(columns)])
 
 
 def _next(scale):
@@ -258,6 +257,7 @@ def enlarge(image, scale, model, tile, progress, threads=1, *, at=None, out=None
     """
     out = _room(image, scale) if out is None else out
     height, width = out.shape[:2]
+    scale = float(scale)  # a fraction has told the sides
     planes = image[:, :, None] if image.ndim == 2 else image
     rows, columns = matrices = [
         axis_weights(n, m, scale) for n, m in zip(image.shape, (height, width), strict=False)
@@ -350,7 +350,7 @@ def _weighted(planes, top, seen, rows, columns):
     """Return a part of an enlarged image again, its colours now weighted by their opacity."""
     part = planes[_span(rows), _span(columns)].astype(np.float64)
     part = part[..., :-1] * (part[..., -1:] / top)
-    colours = _product(part, rows[:, _span(rows)], columns[:, _span(columns)]) / top
+    colours = apply_weights(part, rows[:, _span(rows)], columns[:, _span(columns)]) / top
     opacity = seen[..., -1:]
     colours = np.divide(colours, opacity, out=seen[..., :-1].copy(), where=opacity > _SEEN)
     return np.concatenate([colours, opacity], axis=2)
@@ -359,7 +359,3 @@ def _weighted(planes, top, seen, rows, columns):
 def _span(matrix):
     """Return the columns of a matrix that are not empty, as a slice."""
     return slice(matrix.indices.min(), matrix.indices.max() + 1)
-
-
-def _product(part, rows, columns):
-    return np.stack([(columns @ (rows @ c).T).T for c in np.moveaxis(part, 2, 0)], axis=2)

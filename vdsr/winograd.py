@@ -39,6 +39,7 @@ def layers(model):
         for conv in convolutions(model)
         if conv.weight.shape == (WIDTH, WIDTH, 3, 3)
         and conv.padding == conv.dilation == conv.stride == (1, 1)
+        and (conv.padding_mode, conv.groups) == ("zeros", 1)
         and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
     ]
 

@@ -1,14 +1,24 @@
 """The linear maps of Winograd's algorithm, compiled by numba; `vdsr.winograd` is made of them."""
 
-from functools import partial
-
 import numpy as np
 from numba import njit
 
 from .winograd import WIDTH
 
-# Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
-_compiled = partial(njit, cache=True, nogil=True, fastmath={"contract"})
+
+def _compiled(**options):
+    """Compile a function, and keep it for later processes where a folder can be written to."""
+    # Neither NaN nor infinity may be assumed away: a training that diverges is told by them.
+    options |= {"nogil": True, "fastmath": {"contract"}}
+
+    def compiled(function):
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # numba finds no such folder
+            return njit(**options)(function)
+
+    return compiled
+
 
 # Squares handled at a time, few enough for the processor's cache. It is a constant that is compiled
 # in, and stands here because numba's cache looks for changes in this file alone.

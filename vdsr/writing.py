@@ -3,14 +3,12 @@
 import os
 import tempfile
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from . import deep
-from .checks import first_line
-from .files import replacing
+from . import checks, deep
+from .files import replacing, writable
 from .formats import KEPT, by_suffix, holders
 from .pictures import warn
 
@@ -41,14 +39,14 @@ class Writer:
     """
 
     def __init__(self, picture, target, height, width):
-        self.name, self.kind = Path(target).name, by_suffix(target)
+        self.name, self.kind = checks.path("target", target).name, by_suffix(target)
         channels = picture.pixels.shape[2] if picture.pixels.ndim == 3 else 1
         bits = 8 * picture.pixels.itemsize
         if why := self.kind.refusal(channels, bits, height, width):
             others = holders(channels, bits, height, width)
             remedy = f"; {others} can" if others else ""
             raise ValueError(f"{self.name} cannot hold {why}{remedy}")
-        self.path = _writable(target)
+        self.path = writable(target)
         metadata = picture.metadata
         metadata.fit(picture.pixels.shape[:2], (height, width))
         losses = metadata.losses(self.kind)
@@ -81,12 +79,10 @@ class Writer:
         try:
             with replacing(self.path) as part, part.open("w+b") as file:
                 self._encode(pixels, file, {})
-                file.flush()
-                os.fsync(file.fileno())
         except Exception as error:
             where = _rescued(pixels)
             raise OSError(
-                f"{self.name} could not be written: {first_line(error)}{where}"
+                f"{self.name} could not be written: {checks.first_line(error)}{where}"
             ) from error
 
     def _add(self, option):
@@ -103,21 +99,6 @@ class Writer:
             writer(pixels, file, **options)
         else:
             Image.fromarray(pixels).save(file, self.kind.pillow, **options)
-
-
-def _writable(target):
-    """Return the file that is to be written or replaced, or raise an OSError."""
-    path = Path(os.path.realpath(target))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
-    if path.exists() and not path.is_file():
-        raise OSError(f"{target} is no file, and is not replaced by one")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(f"{target} is write-protected")
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".vdsr-", suffix=".part")
-    os.close(handle)
-    os.unlink(part)
-    return path
 
 
 def _rescued(pixels):

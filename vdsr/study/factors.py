@@ -1,12 +1,10 @@
 """The network that ships, at factors it was not trained for: ``results/factors.csv``."""
 
-from math import ceil
-
 import pandas as pd
 
 from .. import ledger
 from ..data import load_images
-from ..evaluate import prepare, similarity
+from ..evaluate import prepare, score
 from ..files import load_checkpoint
 from ..imresize import imresize
 from ..patches import as_ratio
@@ -32,13 +30,12 @@ def measure(images, factor):
         is used as `vdsr.upscale` does.
     """
     network, ratio = load_pretrained(), as_ratio(factor)
-    shave = slice(ceil(ratio), -ceil(ratio))
     rows = []
-    for _, hr, ilr in prepare(images, factor):
+    for name, hr, ilr in prepare(images, factor):
         lr = imresize(hr, shape=[int(n / ratio) for n in hr.shape]).clip(0, 255) / 255
         larger = [ilr, *(255 * upscale(lr, factor, model=model) for model in (network, None))]
-        planes = [plane.round().clip(0, 255)[shave, shave] for plane in larger]
-        rows.append([similarity(hr[shave, shave], plane)[0] for plane in planes])
+        scores = score(None, [(name, hr, plane) for plane in larger], factor)
+        rows.append([row["psnr"] for row in scores])
     return dict(zip(WAYS, pd.DataFrame(rows).mean(), strict=True))
 
 

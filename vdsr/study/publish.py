@@ -171,8 +171,11 @@ def publish(names=None):
         )
     path = machine.ROOT / "README.md"
     _around(path.read_text(encoding="utf-8"))  # or it is refused, before the work
-    import nbformat  # these two are needed here alone, and not by importing the package
-    import papermill
+    try:
+        import nbformat  # these two are needed here alone, and not by importing the package
+        import papermill
+    except ImportError:
+        raise ImportError("publishing needs `pip install -e .[notebooks]`") from None
 
     results = machine.ROOT / "results"
     scored = {pair for config in asked(STUDIES, "paper").values() for pair in config.scored}
