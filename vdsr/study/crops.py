@@ -47,14 +47,11 @@ def compare(image, scale, networks, box):
     left, top, width, height = box
     crop = np.s_[top : top + height, left : left + width]
     rgb = image if image.ndim == 3 else np.stack([image] * 3, axis=2)
-    hr, ilr = degrade(luma(image), scale)
     colours = np.stack([degrade(c / 255, scale)[1] for c in np.moveaxis(rgb, 2, 0)], axis=2)
     # Grey is luminance from 0 to 255, but Y of a colour is from 16 to 235.
     span = 219 / 255 if image.ndim == 2 else 1
     rows = [{"method": "ground truth", "crop": rgb[crop], "psnr": np.nan, "ssim": np.nan}]
-    for name, model in networks.items():
-        sr = ilr if model is None else super_resolve(model, ilr)
-        [scores] = score(None, [(name, hr, sr)], scale)
+    for name, _, ilr, sr, scores in _restored(image, scale, networks):
         picture = with_luma(colours, (sr - ilr) * span)
         pixels = (picture[crop].clip(0, 1) * 255).round().astype(np.uint8)
         rows.append(
@@ -79,15 +76,21 @@ def errors(image, scale, networks, box):
     """
     left, top, width, height = box
     crop = np.s_[top : top + height, left : left + width]
+    rows = [
+        {"method": name, "crop": error_colours(sr[crop] - hr[crop]), "psnr": scores["psnr"],
+         "ssim": np.nan}
+        for name, hr, _, sr, scores in _restored(image, scale, networks)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _restored(image, scale, networks):
+    """Yield of each method its name, the true, interpolated and restored luminance, and scores."""
     hr, ilr = degrade(luma(image), scale)
-    rows = []
     for name, model in networks.items():
         sr = ilr if model is None else super_resolve(model, ilr)
         [scores] = score(None, [(name, hr, sr)], scale)
-        colours = error_colours(sr[crop] - hr[crop])
-        known = {"psnr": scores["psnr"], "ssim": np.nan}
-        rows.append({"method": name, "crop": colours} | known)
-    return pd.DataFrame(rows)
+        yield name, hr, ilr, sr, scores
 
 
 def error_colours(difference):
