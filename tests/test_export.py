@@ -85,7 +85,7 @@ def test_what_cannot_be_written_is_named(tmp_path, capsys):
     ]:  # fmt: skip
         with pytest.raises(OSError, match=message):
             export_onnx(name)
-    with pytest.raises(TypeError, match="target must be the path of a file, got None"):
+    with pytest.raises(TypeError, match="path must be the path of a file, got None"):
         export_onnx(None)
     assert {p.name for p in tmp_path.iterdir()} == {"folder.onnx"}
 

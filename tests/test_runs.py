@@ -391,15 +391,15 @@ def test_skipping_shows_what_is_recorded_and_nothing_else(elsewhere, tiny):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "kind", "message"),
     [
-        ({"missing": "no"}, "'train' or 'skip'"),
-        ({"refresh": "maybe"}, "True or False"),
-        ({"refresh": True, "missing": "skip"}, "nothing is trained"),
+        ({"missing": "no"}, ValueError, "'train' or 'skip'"),
+        ({"refresh": "maybe"}, TypeError, "True or False"),
+        ({"refresh": True, "missing": "skip"}, ValueError, "nothing is trained"),
     ],
 )
-def test_bad_options_fail_before_training(elsewhere, tiny, options, message):
-    with pytest.raises((TypeError, ValueError), match=message):
+def test_bad_options_fail_before_training(elsewhere, tiny, options, kind, message):
+    with pytest.raises(kind, match=message):
         vdsr.train_all([tiny], **options)
     assert not elsewhere
 

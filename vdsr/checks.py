@@ -73,7 +73,7 @@ def truth(name, value):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
-def path(name, value):
+def file_path(name, value):
     """Return a `pathlib.Path`, or raise a TypeError for what is no path."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be the path of a file, got {shown(value)}")

@@ -36,9 +36,9 @@ def export_onnx(path, *, model=None):
     ValueError
         If it has weights that are not finite.
     OSError
-        If the file cannot be written.
+        If there is no such folder, or the file cannot be written.
     """
-    target = writable(path)
+    target = writable(path, "path")
     try:
         import onnx
     except ImportError:

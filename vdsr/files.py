@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import checks
+from .checks import file_path
 
 # Seconds after its last change that an unfinished file is nobody's any more.
 ABANDONED = 24 * 3600
@@ -63,8 +63,15 @@ def replacing(path):
         part.unlink(missing_ok=True)
 
 
-def writable(target):
+def writable(target, name="target"):
     """Return the file that is to be written or replaced, before the work.
+
+    Parameters
+    ----------
+    target : path-like
+        Its folder must be there.
+    name : str
+        Of the argument, for the error.
 
     Raises
     ------
@@ -73,7 +80,7 @@ def writable(target):
     OSError
         If the file cannot be written, or names a folder.
     """
-    path = Path(os.path.realpath(checks.path("target", target)))
+    path = Path(os.path.realpath(file_path(name, target)))
     if path.is_dir() or str(target).endswith((os.sep, "/")):
         raise IsADirectoryError(f"{str(target)!r} is a folder; name the file to write")
     if not path.parent.is_dir():

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checks
-from .checks import shown, truth, whole
+from .checks import file_path, shown, truth, whole
 from .matfile import read_mat
 
 
@@ -310,7 +309,7 @@ def load_matconvnet(path):
     OSError
         If it cannot be opened.
     """
-    checks.path("path", path)
+    file_path("path", path)
     try:
         model = read_mat(path).get("model")
         if not isinstance(model, dict) or not {"weight", "bias"} <= set(model):

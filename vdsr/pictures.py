@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from . import checks, deep
+from . import deep
 from . import metadata as metadata_
+from .checks import file_path, first_line
 from .formats import FORMATS, READ, Unsupported
 
 # What decoders remark on damaged files would go to the terminal beside our own sentence.
@@ -77,7 +78,7 @@ def read(path):
 
 def load(path):
     """Return a `Picture` with all that its file holds; raises and warns as `read`."""
-    path = checks.path("source", path)
+    path = file_path("source", path)
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file; give one picture, and each of a folder by itself")
     frames = 1
@@ -110,7 +111,7 @@ def load(path):
     elif remarks := [
         t for t in told if Path(t.filename).stem in ("TiffImagePlugin", "PngImagePlugin")
     ]:
-        warn(f"{path.name} has damaged metadata: {checks.first_line(remarks[0].message)}")
+        warn(f"{path.name} has damaged metadata: {first_line(remarks[0].message)}")
     return Picture(path, pixels, metadata)
 
 
@@ -215,7 +216,7 @@ def _damage(name):
     except MemoryError:
         raise OSError(f"{name} is too large for the memory of this machine") from None
     except Exception as error:
-        raise OSError(f"{name} is damaged: {checks.first_line(error)}") from error
+        raise OSError(f"{name} is damaged: {first_line(error)}") from error
 
 
 @contextmanager

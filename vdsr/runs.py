@@ -342,8 +342,10 @@ def train_all(configs, *, refresh=False, missing="train"):
 
     Raises
     ------
+    TypeError
+        If `refresh` is not True or False.
     ValueError
-        For another `missing`, or one that leaves nothing for `refresh` to do.
+        For another `missing`, or if it is "skip" and `refresh` True.
     """
     if not isinstance(missing, str) or missing not in ("train", "skip"):
         raise ValueError(f"missing must be 'train' or 'skip', got {shown(missing)}")

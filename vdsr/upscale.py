@@ -66,8 +66,9 @@ def upscale(
         interpolation does, is clipped. A file of a format in `vdsr.formats.READ` is turned
         upright as its EXIF orientation says, and a Pillow image is taken as its file would be.
         A tensor is (H, W), (C, H, W) or (N, C, H, W); no gradient flows through.
-    scale : float
-        Factor from 1 to 8, 2 or 2.5, say.
+    scale : float or fractions.Fraction
+        Factor from 1 to 8, 2 or 2.5, say. A fraction makes the result's sides exact, where 1.1
+        times 100 is a little more than 110 for floats, and 111 pixels.
     model : torch.nn.Module, optional
         Maps (1, 1, H, W) in [0, 1] to the same shape, as a VDSR does, on any device and in any
         floating-point type, and is applied to the picture as interpolated at `scale`. It is left
@@ -100,10 +101,10 @@ def upscale(
     TypeError
         For another type of image, pixels, scale, model, ensemble or tile; for a masked array.
     ValueError
-        For another shape, floats outside [0, 1], a scale outside [1, 8], a `tile` below 1, another
-        precision; for a
-        model with values that are not finite, that fails, that gives another shape, or whose
-        result depends on tiles where there are several.
+        For another shape, floats outside [0, 1], a scale outside [1, 8], a `tile` that is no
+        whole number of at least 1, another precision; for a model with values that are not
+        finite, that fails, that gives another shape, or whose result depends on tiles where there
+        are several.
     OSError
         If a file cannot be read.
     MemoryError

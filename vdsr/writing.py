@@ -7,7 +7,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from . import checks, deep
+from . import deep
+from .checks import file_path, first_line
 from .files import replacing, writable
 from .formats import KEPT, by_suffix, holders
 from .pictures import warn
@@ -39,7 +40,7 @@ class Writer:
     """
 
     def __init__(self, picture, target, height, width):
-        self.name, self.kind = checks.path("target", target).name, by_suffix(target)
+        self.name, self.kind = file_path("target", target).name, by_suffix(target)
         channels = picture.pixels.shape[2] if picture.pixels.ndim == 3 else 1
         bits = 8 * picture.pixels.itemsize
         if why := self.kind.refusal(channels, bits, height, width):
@@ -82,7 +83,7 @@ class Writer:
         except Exception as error:
             where = _rescued(pixels)
             raise OSError(
-                f"{self.name} could not be written: {checks.first_line(error)}{where}"
+                f"{self.name} could not be written: {first_line(error)}{where}"
             ) from error
 
     def _add(self, option):

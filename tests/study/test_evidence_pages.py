@@ -204,6 +204,8 @@ def depth(e):
     assert course["4", 30] - course["4", 40] > 0.25
     swing = small[small.epoch.isin([30, 40])].set_index(["scale", "epoch"])
     assert swing.clipped.between(0.21, 0.225).all()
+    before = e.rows[(e.rows.depth == 5) & e.rows.epoch.isin([30, 40])]
+    assert before.groupby("epoch").clipped.mean().max() < swing.clipped.min()
     assert swing.psnr[2, 30] - swing.psnr[2, 40] == pytest.approx(1 / 3, abs=0.03)
     other = final(other)
     other = other[other.dataset == "Set5"].set_index(["optimizer", "scales", "scale"])

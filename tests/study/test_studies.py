@@ -138,7 +138,7 @@ def test_a_plain_network_that_diverges_is_behind(evidence, row):
     assert residual.verdict == "reproduced"
     assert (
         residual.row()["ours"] == "+0.41 to +6.41 dB; 2 where the other diverged; holds in 6 of 6; "
-        "at 0.1 their size depends on θ"
+        "early on, and at 0.1, smaller with a smaller θ"
     )
 
 
@@ -197,7 +197,7 @@ def test_figure_3_on_its_own_numbers(evidence, row):
     check_against_the_paper(depth)
     assert answers(depth) == {f"×{scale}, 20 layers less 5": True for scale in (2, 3, 4)}
     assert depth.row()["ours"] == (
-        "+0.58 to +0.69 dB; holds in 3 of 3; too large, since our five layers trained badly"
+        "+0.58 to +0.69 dB; holds in 3 of 3; our five layers end low, at ×2 above all"
     )
     assert depth.verdict == "reproduced"
 

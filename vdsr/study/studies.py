@@ -36,8 +36,10 @@ def load(name, preset="auto", *, refresh=False, missing="train"):
 
     Raises
     ------
+    TypeError
+        If `refresh` is not True or False.
     ValueError
-        For an unknown name or preset, or other values of `refresh` and `missing`.
+        For an unknown name or preset, another `missing`, or if that is "skip" and `refresh` True.
     """
     if not isinstance(name, str) or name not in STUDIES:
         raise ValueError(f"unknown study {shown(name)}; known are {', '.join(STUDIES)}")
@@ -172,7 +174,7 @@ def _residual(e):
     return [
         _finding(e, "residual", "A network that predicts the residual learns faster, and ends "
                   "better, than one that predicts the image", "Table 1, Fig. 4", cases,
-                  caution="at 0.1 their size depends on θ"),
+                  caution="early on, and at 0.1, smaller with a smaller θ"),
         _finding(e, "fast", "At a learning rate of 0.1, an eighth of the training gives more than "
                   "all of it at 0.001", "Table 1", [fast]),
     ]  # fmt: skip
@@ -200,7 +202,7 @@ def _depth(e):
         label = f"×{scale:g}, {deep} layers less {shallow}"
         cases.append(case(label, *ours, noise=e.noise, paper=gap))
     claim = f"Deeper networks are better: {deep} layers against {shallow}"
-    caution = "too large, since our five layers trained badly"
+    caution = "our five layers end low, at ×2 above all"
     return [_finding(e, "depth", claim, "Fig. 3", cases, caution=caution)]
 
 
