@@ -194,6 +194,17 @@ def test_a_run_from_another_has_no_further_seeds(studies, tiny):
     ]  # fmt: skip
 
 
+def test_a_first_half_has_no_further_seeds(studies, tiny):
+    """A training at a rate that is not lowered has them, if no other goes on from it."""
+    constant = replace(tiny, schedule="constant", decay_epochs=None)
+    half, alone = (replace(constant, depth=depth) for depth in (3, 4))
+    studies("one", half, replace(tiny, start=run_id(half)), alone)
+    asked = queue.asked(["one"], "smoke", seeds=2).values()
+    assert [(c.seed, c.depth, c.start) for c in asked] == [
+        (0, 3, None), (0, 3, run_id(half)), (0, 4, None), (1, 4, None)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("known", ["nothing", "the start", "its record alone", "half a start"])
 def test_workers_are_given_what_a_run_goes_on_from(
     studies, elsewhere, tiny, tmp_path, monkeypatch, capsys, known

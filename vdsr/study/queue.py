@@ -44,8 +44,11 @@ def asked(names, preset, seeds=1):
     studies = [STUDIES[name] for name in names]
     chosen = [config for study in studies for config in study.runs(preset)]
     chosen += [config for study in studies for config in study.others(preset)]
-    # From one start, other seeds would not be independent.
-    repeated = [c for c in chosen if c.seed == 0 and c.start is None]
+    # From one start, other seeds would not be independent. And a start at a rate that is not
+    # lowered is the first half of another's training, which alone answers nothing.
+    starts = {config.start for config in chosen}
+    halves = {run_id(c) for c in chosen if c.schedule == "constant"} & starts
+    repeated = [c for c in chosen if c.seed == 0 and not c.start and run_id(c) not in halves]
     chosen += [replace(c, seed=seed) for seed in range(1, seeds) for c in repeated]
     return {run_id(c): replace(c, **scoring[run_id(replace(c, seed=0))]) for c in chosen}
 
