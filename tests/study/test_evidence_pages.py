@@ -746,7 +746,8 @@ def benchmark(e):
     assert 0.05 < (eight - once[eight.index]).min() < (eight - once[eight.index]).max() < 0.2
     past = eight - theirs.VDSR[eight.index]
     assert past.idxmin() == ("Set5", 4) and abs(past.min()) < 0.005 < past.nsmallest(2).iloc[1]
-    assert {*eight.index.get_level_values(0)} == {"Set5", "Set14"} and len(eight) == 6
+    small = {(name, scale) for name in ("Set5", "Set14") for scale in (2, 3, 4)}
+    assert {*eight.index} == small | {("B100", 2)}
     recipes = ours[table3.PAPERS_RECIPE]
     assert (theirs.VDSR - recipes).between(0.15, 0.75).all()
     assert theirs.VDSR["Set5", 2] - recipes["Set5", 2] == pytest.approx(0.5, abs=0.05)
@@ -770,9 +771,21 @@ def optimisers(e):
     search = studies.load("optimiser_trials", "paper", missing="skip")
     trials = final(search.rows).groupby("run").psnr.mean()
     called = records.names(search.configs)
-    trials = trials[trials.index.isin(called)].rename(called).groupby(level=0).mean()
-    assert len(trials) == 23
+    trials = trials[trials.index.isin(called)]
+    kinds = trials.rename(called).groupby(level=0)
+    repeated = kinds.size()[kinds.size() > 1].to_dict()
+    assert repeated == {
+        "Muon": 3, "Muon, 10 layers throughout": 3, "Adam": 2, "SGD with clipping": 2
+    }  # fmt: skip
+    how = ledger.read()[0].set_index("run")[["seed", "arithmetic"]].loc[trials.index]
+    assert {*how.arithmetic[how.seed > 0]} == {"float32, Winograd"}
+    chance, trials = Noise.pooled([psnr for _, psnr in kinds]), kinds.mean()
+    assert len(trials) == 23 and chance.freedom == 6
     gain = trials - trials["Muon"]
+    far = gain[[*repeated]].drop("Muon").abs()
+    assert far.min() > 5 * chance.bar(3, 1)
+    single = gain.drop([*repeated]).abs()
+    assert 10 < (single > chance.bar(3, 1)).sum() < len(single) == 19
     # The network that grows
     ten, grown = "Muon, 10 layers throughout", "Muon, grown from 10 layers"
     quarter = "Muon, fullest quarter of patches"
@@ -794,18 +807,24 @@ def optimisers(e):
     psnr = ends.groupby([ends.run.map(called), "dataset", "scale"]).psnr.mean()
     shrunk, sgd = "Muon, images shrunk as well", "SGD with clipping"
     listed = {*called.values()}
-    assert {*psnr.index.get_level_values("run")} == listed - {"Muon, grown from 10 layers"}
+    assert {*psnr.index.get_level_values("run")} == listed
     mean = psnr.xs("BSD10", level="dataset").groupby("run").mean()
     assert 0 < mean["Muon"] - mean[shrunk] < 0.01 < mean["Muon"] - mean["Adam"] - 0.2
+    assert 0 < mean[grown] - mean["Muon"] < 0.01
+    assert [(c.depth, c.steps) for c in e.configs[10:12]] == [(10, 2695), (20, 1200)]
     onward, quarter_long = "Muon, trained on", "Muon, fullest quarter of patches"
-    changes = mean.drop(["Muon", "Adam", sgd, onward, shrunk]) - mean["Muon"]
+    changes = mean.drop(["Muon", "Adam", sgd, onward, shrunk, grown]) - mean["Muon"]
     assert len(changes) == 6 and changes.max() < 0.01 and changes.idxmax() == quarter_long
     assert changes["Muon, rate 0.02"] < -0.08 and changes.drop("Muon, rate 0.02").min() > -0.03
     assert studies.chosen_changes(e) == {} and gain[quarter_long] > 0.05
     origin = ledger.read()[0].set_index("run")[["device", "arithmetic"]]
     on_cpu = [name for run, name in called.items()
               if run in origin.index and "NVIDIA" not in origin.device[run]]  # fmt: skip
-    assert {*on_cpu} == {"Muon, outer layers at 0.0003", onward}
+    assert {*on_cpu} == {"Muon, outer layers at 0.0003", onward, grown}
+    assert origin.arithmetic[[run for run, name in called.items()
+                              if name == grown and run in origin.index]].item() == (
+        "float32, Winograd"
+    )  # fmt: skip
     # The trainings that go on
     then = e.histories[e.histories.run == run_id(e.configs[-1])]
     then = then.groupby(["step", "dataset", "scale"]).psnr.mean()
