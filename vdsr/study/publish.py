@@ -175,7 +175,9 @@ def publish(names=None):
         import nbformat  # these two are needed here alone, and not by importing the package
         import papermill
     except ImportError:
-        raise ImportError("publishing needs `pip install -e .[notebooks]`") from None
+        raise ImportError(
+            "publishing needs what `pip install -c constraints.txt -e '.[notebooks]'` brings"
+        ) from None
 
     results = machine.ROOT / "results"
     scored = {pair for config in asked(STUDIES, "paper").values() for pair in config.scored}
